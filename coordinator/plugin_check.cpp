@@ -1,0 +1,92 @@
+#include "plugin_check.h"
+
+#include <array>
+#include <string_view>
+
+#include "protocol/hooks.h"
+
+namespace bulkhead {
+namespace {
+
+struct Claim {
+  std::string_view name;
+  std::string_view hook;  // the one it makes exclusive
+};
+constexpr std::array kClaims{
+    Claim{"train_batch", "transform_train_batch"},
+    Claim{"validate_batch", "transform_validate_batch"},
+    Claim{"test_batch", "transform_test_batch"},
+    Claim{"should_stop", "should_stop"},
+};
+
+std::string in_quotes(std::string_view text) { return "\"" + std::string(text) + "\""; }
+
+const Claim* find_claim(std::string_view name) {
+  for (const Claim& claim : kClaims) {
+    if (claim.name == name) return &claim;
+  }
+  return nullptr;
+}
+
+bool is_transform(const std::string& hook) {
+  const HookInfo* info = find_hook(hook);
+  return info != nullptr && info->kind == HookKind::kTransform;
+}
+
+// Its first transform; empty without one.
+std::string transform_of(const PluginTraits& traits) {
+  for (const std::string& hook : traits.hooks) {
+    if (is_transform(hook)) return hook;
+  }
+  return {};
+}
+
+std::optional<PluginRefusal> check_claims(std::span<const LoadedPlugin> plugins, std::size_t place) {
+  const LoadedPlugin& owner = plugins[place];
+  for (const std::string& name : owner.traits.claims) {
+    const Claim* claim = find_claim(name);
+    if (claim == nullptr) {
+      return PluginRefusal{place, "use",
+                           "claims " + in_quotes(name) +
+                               ", which cannot be claimed; train_batch, validate_batch, test_batch and "
+                               "should_stop can"};
+    }
+    for (std::size_t other = 0; other < plugins.size(); ++other) {
+      if (other == place || !plugins[other].traits.has(claim->hook)) continue;
+      return PluginRefusal{other, "use",
+                           "overrides " + std::string(claim->hook) + ", but plugin " +
+                               in_quotes(owner.config.name) + " claims " + in_quotes(name) +
+                               " for itself; take one of the two out of the run"};
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<PluginRefusal> check_alone(const LoadedPlugin& plugin, std::size_t place) {
+  const std::string transform = transform_of(plugin.traits);
+  if (transform.empty()) return std::nullopt;
+  if (!plugin.traits.steers) {
+    return PluginRefusal{
+        place, "use",
+        "says steers = False but overrides " + transform +
+            ", whose result the run waits for; such a plugin may override on_… and state hooks only"};
+  }
+  if (plugin.config.scope != "rank") {
+    return PluginRefusal{place, "scope",
+                         "overrides " + transform + " in scope " + plugin.config.scope +
+                             ", where transforms are not supported yet; use scope: rank"};
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<PluginRefusal> check_plugins(std::span<const LoadedPlugin> plugins) {
+  for (std::size_t place = 0; place < plugins.size(); ++place) {
+    if (auto refusal = check_alone(plugins[place], place)) return refusal;
+    if (auto refusal = check_claims(plugins, place)) return refusal;
+  }
+  return std::nullopt;
+}
+
+}  // namespace bulkhead

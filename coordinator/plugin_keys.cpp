@@ -1,0 +1,115 @@
+#include "run_schema.h"
+#include "run_schema_words.h"
+
+namespace bulkhead {
+namespace {
+
+// The member a row fills.
+#define PLUGIN(member) [](ConfigRef config) -> Slot { return &config.plugin->member; }
+
+std::vector<KeySpec> make_plugin_keys() {
+  return {
+      {.key = "use",
+       .kind = KeyKind::kText,
+       .slot = PLUGIN(use),
+       .meaning = "the plugin: file.py:Class, file.py, folder/:Class, pkg.mod:Class, lib.so, or NAME of a "
+                  "shipped one",
+       .required = true},
+      {.key = "name",
+       .kind = KeyKind::kName,
+       .slot = PLUGIN(name),
+       .meaning = "unique; default: the class name, or for a shipped or native plugin its file name"},
+      {.key = "with",
+       .kind = KeyKind::kMapping,
+       .slot = PLUGIN(with),
+       .meaning = "constructor arguments",
+       .defaults = always("{}")},
+      {.key = "scope",
+       .kind = KeyKind::kChoice,
+       .slot = PLUGIN(scope),
+       .meaning = "one process per rank, per node (not supported yet), or one in all",
+       .defaults = always("rank"),
+       .choices = {"rank", "node", "job"}},
+      {.key = "prefetch",
+       .kind = KeyKind::kInteger,
+       .slot = PLUGIN(prefetch),
+       .meaning = "how far transforms of training batches run ahead",
+       .unit = "steps",
+       .defaults = always("2"),
+       .range = from_to(0, 64)},
+      {.key = "deadline",
+       .kind = KeyKind::kDuration,
+       .slot = PLUGIN(deadline_seconds),
+       .meaning =
+           "longest time for one call before the process is killed as hung; without this key setup, epoch, "
+           "validation, save and train hooks have 10 min and start has 5 min",
+       .unit = "duration",
+       .defaults = always("30s"),
+       .range = above(0)},
+      {.key = "on_failure.restarts",
+       .kind = KeyKind::kInteger,
+       .slot = PLUGIN(on_failure.restarts),
+       .meaning = "restarts allowed within the window",
+       .defaults = always("3"),
+       .range = from_to(0, 1'000'000)},
+      {.key = "on_failure.within",
+       .kind = KeyKind::kDuration,
+       .slot = PLUGIN(on_failure.within_seconds),
+       .meaning = "length of the window",
+       .unit = "duration",
+       .defaults = always("300s"),
+       .range = above(0)},
+      {.key = "on_failure.then",
+       .kind = KeyKind::kChoice,
+       .slot = PLUGIN(on_failure.then),
+       .meaning = "when the restarts are used up: train on without the plugin, or end the run",
+       .defaults = always("disable"),
+       .choices = {"disable", "abort"}},
+      {.key = "on_poison",
+       .kind = KeyKind::kChoice,
+       .slot = PLUGIN(on_poison),
+       .meaning =
+           "a batch that failed the plugin for good: train on it unchanged, leave it out, or end the run",
+       .defaults = always("identity"),
+       .choices = {"identity", "skip", "abort"}},
+      {.key = "check",
+       .kind = KeyKind::kChoice,
+       .slot = PLUGIN(check_finite),
+       .meaning = "search the batches it returns for NaN and Inf",
+       .defaults = always("off"),
+       .choices = {"off", "finite"}},
+      {.key = "limits.memory",
+       .kind = KeyKind::kSize,
+       .slot = PLUGIN(limits.memory_bytes),
+       .meaning = "address space of the process; default: no limit",
+       .unit = "size",
+       .range = at_least(1)},
+      {.key = "limits.cpu",
+       .kind = KeyKind::kInteger,
+       .slot = PLUGIN(limits.cpu),
+       .meaning = "cores that the process may use; default: no limit",
+       .unit = "cores",
+       .range = from_to(1, 4096)},
+      {.key = "limits.open_files",
+       .kind = KeyKind::kInteger,
+       .slot = PLUGIN(limits.open_files),
+       .meaning = "open files of the process; default: the system's limit",
+       .unit = "files",
+       .range = from_to(16, 1 << 20)},
+      {.key = "python",
+       .kind = KeyKind::kInterpreter,
+       .slot = PLUGIN(python),
+       .meaning = "interpreter of the plugin's own environment; default: the one scripts/setup made"},
+  };
+}
+
+#undef PLUGIN
+
+}  // namespace
+
+const std::vector<KeySpec>& plugin_keys() {
+  static const std::vector<KeySpec> keys = make_plugin_keys();
+  return keys;
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,82 @@
+#include "process_table.h"
+
+#include <poll.h>
+
+#include <fstream>
+#include <utility>
+
+namespace bulkhead {
+namespace {
+
+constexpr std::size_t kTailBytes = 2000;
+constexpr std::size_t kTailLines = 3;
+constexpr std::chrono::seconds kSweepInterval{1};
+
+}  // namespace
+
+ProcessTable::ProcessTable(EventLoop& loop, LaunchPlan plan, ChildProcessGuard& guard,
+                           std::function<void(const ProcessKey&, const ProcessEnd&)> on_end)
+    : loop_(loop), plan_(std::move(plan)), guard_(guard), on_end_(std::move(on_end)) {
+  sweep();
+}
+
+ProcessTable::~ProcessTable() {
+  children_.clear();
+  // Killed strays need a moment; they are ours only as long as we live.
+  for (int tries = 0; tries < 100 && end_strays_now() > 0; ++tries) ::poll(nullptr, 0, 10);
+}
+
+Result<std::int64_t> ProcessTable::launch(const ProcessKey& key) {
+  auto child = ChildProcess::spawn(loop_, child_options(plan_, key),
+                                   [this, key](const ProcessEnd& end) { ended(key, end); });
+  if (!child) return child.error();
+  const pid_t pid = child->pid();
+  guard_.add(pid);
+  children_.emplace(key, std::move(*child));
+  return pid;
+}
+
+void ProcessTable::ended(const ProcessKey& key, const ProcessEnd& end) {
+  const auto child = children_.find(key);
+  guard_.remove(child->second.pid());
+  children_.erase(child);
+  end_strays_now();
+  on_end_(key, end);
+}
+
+void ProcessTable::end_now(const ProcessKey& key) {
+  if (const auto child = children_.find(key); child != children_.end()) child->second.kill_group();
+}
+
+int ProcessTable::end_strays_now() const {
+  std::vector<pid_t> known{guard_.pid()};
+  for (const auto& [key, child] : children_) known.push_back(child.pid());
+  return end_strays(known);
+}
+
+void ProcessTable::sweep() {
+  end_strays_now();
+  sweep_timer_ = loop_.call_after(kSweepInterval, [this] { sweep(); });
+}
+
+std::string ProcessTable::log_tail(const ProcessKey& key) const {
+  std::ifstream log(log_path(plan_, key), std::ios::binary | std::ios::ate);
+  if (!log) return {};
+  const auto size = static_cast<std::size_t>(log.tellg());
+  const std::size_t length = std::min(size, kTailBytes);
+  std::string text(length, '\0');
+  log.seekg(static_cast<std::streamoff>(size - length));
+  log.read(text.data(), static_cast<std::streamsize>(length));
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  std::size_t begin = text.size();
+  for (std::size_t lines = 0; lines < kTailLines && begin != std::string::npos && begin > 0; ++lines) {
+    begin = text.rfind('\n', begin - 1);
+  }
+  std::string tail = begin == std::string::npos ? text : text.substr(std::min(begin + 1, text.size()));
+  for (char& character : tail) {
+    if (character == '\n') character = ' ';
+  }
+  return tail;
+}
+
+}  // namespace bulkhead

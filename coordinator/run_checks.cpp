@@ -1,0 +1,116 @@
+#include "run_checks.h"
+
+#include <filesystem>
+#include <unistd.h>
+
+#include "suggestion.h"
+
+namespace bulkhead {
+namespace {
+
+namespace fs = std::filesystem;
+
+Error refuse(const RunFile& run, const std::string& key, const std::string& sentence) {
+  return Error{ErrorCode::kMismatch, run.place_of(key) + ": " + sentence};
+}
+
+Status check_fit(const RunFile& run) {
+  const std::string& model = run.config.model.type;
+  const std::string& data = run.config.data.type;
+  const std::vector<std::string> fitting = data == "text"    ? std::vector<std::string>{"gpt"}
+                                           : data == "mnist" ? std::vector<std::string>{"cnn", "mlp"}
+                                                             : std::vector<std::string>{"mlp"};
+  for (const std::string& type : fitting) {
+    if (type == model) return ok_status();
+  }
+  const std::string key = run.places.contains("model.type") ? "model.type" : "data.type";
+  return refuse(
+      run, key,
+      "model.type " + model + " does not fit data.type " + data + ", which needs " + one_of(fitting));
+}
+
+Status check_numbers(const RunFile& run) {
+  const RunConfig& config = run.config;
+  if (config.train.max_steps == 0 && config.train.max_epochs == 0) {
+    return refuse(run, "train", "train.max_steps or train.max_epochs must say when training ends");
+  }
+  if (config.model.type == "gpt" && config.model.width % config.model.heads != 0) {
+    const std::string key = run.places.contains("model.heads") ? "model.heads" : "model.width";
+    return refuse(run, key,
+                  "model.width " + std::to_string(config.model.width) +
+                      " must be a multiple of model.heads " + std::to_string(config.model.heads));
+  }
+  if (config.schedule.type != "constant" && config.schedule.min_lr > config.optimizer.lr) {
+    return refuse(run, "schedule.min_lr", "schedule.min_lr must be at most optimizer.lr");
+  }
+  return ok_status();
+}
+
+// `path`, given under `key`, is a folder with these files, or without any named
+// a file that can be read.
+Status check_there(const RunFile& run, const std::string& key, const fs::path& path,
+                   const std::vector<std::string>& files) {
+  std::error_code error;
+  if (!fs::exists(path, error)) return refuse(run, key, key + ": " + missing_path(path));
+  if (fs::is_directory(path, error) != !files.empty()) {
+    return refuse(
+        run, key,
+        key + ": " + path.string() + (files.empty() ? " is a folder, not a file" : " is not a folder"));
+  }
+  if (::access(path.c_str(), R_OK) != 0)
+    return refuse(run, key, key + ": " + path.string() + " may not be read");
+  for (const std::string& file : files) {
+    if (!fs::exists(path / file, error)) return refuse(run, key, key + ": " + missing_path(path / file));
+  }
+  return ok_status();
+}
+
+Status check_data(const RunFile& run) {
+  const DataConfig& data = run.config.data;
+  std::vector<std::string> files;
+  if (data.type == "mnist") {
+    files = {"train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz",
+             "t10k-labels-idx1-ubyte.gz"};
+  }
+  if (auto there = check_there(run, "data.path", data.path, files); !there) return there;
+  if (data.type != "text" || data.tokenizer != "gpt2") return ok_status();
+  return check_there(run, "data.vocabulary", data.vocabulary, {"encoder.json", "vocab.bpe"});
+}
+
+}  // namespace
+
+Status check_run(const RunFile& run) {
+  for (const auto& check : {check_fit, check_numbers, check_data}) {
+    if (auto checked = check(run); !checked) return checked;
+  }
+  return ok_status();
+}
+
+Status resolve_device(RunFile& run, bool has_cuda) {
+  std::string& device = run.config.train.device;
+  if (device == "cuda" && !has_cuda) {
+    return refuse(run, "train.device",
+                  "train.device is cuda, but there is no GPU here or no CUDA in this build; use cpu");
+  }
+  if (device == "auto") device = has_cuda ? "cuda" : "cpu";
+  return ok_status();
+}
+
+Status check_interpreter(const RunFile& run, const std::string& key, const PluginConfig& plugin) {
+  const bool given = run.places.contains(key);
+  if (plugin.language == "cpp") {
+    if (given) return refuse(run, key, key + " does not belong to a native plugin");
+    return ok_status();
+  }
+  std::error_code error;
+  if (given && !fs::exists(plugin.python, error))
+    return refuse(run, key, key + ": " + missing_path(plugin.python));
+  if (::access(plugin.python.c_str(), X_OK) == 0 && !fs::is_directory(plugin.python, error))
+    return ok_status();
+  if (given) return refuse(run, key, key + ": " + plugin.python + " is not a program");
+  return refuse(run, key,
+                "the plugin needs a Python and " + plugin.python +
+                    " is none: run scripts/setup, or name one as " + key);
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,44 @@
+// A run file, read and checked: YAML or JSON plus overrides from the command
+// line in, a complete RunConfig or one sentence out.
+//
+// Looks at files (that the data set, the plugins and the interpreter are
+// there) but opens none besides the run file; starts nothing.  What only a
+// rank or a host can know (a column of a csv, a class in a .py) it leaves to
+// them; place_of() names the line for their errors.  Any thread.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "plugin_spec.h"
+#include "protocol/result.h"
+#include "protocol/run_config.h"
+
+namespace bulkhead {
+
+// What a run file's defaults depend on besides the file.
+struct RunFileContext {
+  PluginSearch plugins;
+  std::filesystem::path python;             // interpreter for plugins that name none
+  std::filesystem::path current_directory;  // paths typed on the command line start here
+  bool has_cuda = false;                    // a GPU, and a worker built for it
+};
+
+struct RunFile {
+  RunConfig config;
+  std::string resolved_yaml;  // every key that counts, paths absolute; read back it gives this config
+  std::map<std::string, std::string> places;  // dotted key → "run.yaml:12" or "command line: key=value"
+  std::string source;                         // the run file as it was named
+
+  // Where `key` ("data.target", "plugins.0.use", "plugins.early.use") was given,
+  // or the section around it, or the file.
+  std::string place_of(const std::string& key) const;
+};
+
+// Errors are `PLACE: …`, for exit status 2.
+Result<RunFile> read_run_file(const std::filesystem::path& path, const std::vector<std::string>& overrides,
+                              const RunFileContext& context);
+
+}  // namespace bulkhead

@@ -1,0 +1,79 @@
+// One `bulkhead run`: the run directory, the sockets, the processes and the
+// coordinator between them, from a checked run file to the exit status.
+//
+// The only place that joins decisions (Coordinator) to the world; decides
+// nothing itself.  Used on the main thread, which runs the loop.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "child_process_guard.h"
+#include "command_line.h"
+#include "coordinator.h"
+#include "private_directory.h"
+#include "process_table.h"
+#include "program_paths.h"
+#include "protocol/channel.h"
+#include "protocol/event_loop.h"
+#include "run_console.h"
+#include "run_directory.h"
+#include "run_file.h"
+
+namespace bulkhead {
+
+// What a run needs from the world before its first process.
+struct RunPlace {
+  RunDirectory directory;
+  bool fresh = true;  // made for this run
+  std::optional<std::filesystem::path> resume;
+};
+
+// The directory that --run-dir, --resume and the run's name ask for.
+Result<RunPlace> find_place(const RunOptions& options, const std::string& name);
+
+// Refuses a given --master-port that somebody listens at.
+Status check_port_free(const std::string& address, int port);
+
+class RunSession {
+ public:
+  // Everything but the processes of the run; the paths are those of this
+  // program.  `signals` is a signalfd that stays the caller's.
+  static Result<std::unique_ptr<RunSession>> open(RunOptions options, RunFile file, ProgramPaths paths, int signals);
+
+  // Runs to the end.  The exit status of DESIGN §5; for 2 the sentence is in
+  // outcome().
+  int run();
+  const RunOutcome& outcome() const { return coordinator_->outcome(); }
+
+ private:
+  struct Parts;  // run_session.cpp: what open() has gathered
+  explicit RunSession(Parts parts);
+  CoordinatorHooks hooks();
+  LaunchPlan launch_plan() const;
+  void cut_back(const std::string& checkpoint);
+  void signalled();
+  void refresh();
+  void close_refused();
+
+  RunOptions options_;
+  RunFile file_;
+  ProgramPaths paths_;
+  int signals_;
+  std::string secret_;
+  RunPlace place_;
+  PrivateDirectory sockets_;
+  ChildProcessGuard guard_;
+  EventLoop loop_;
+  RunConsole console_;
+  std::unique_ptr<Listener> listener_;
+  std::unique_ptr<ProcessTable> processes_;
+  std::unique_ptr<Coordinator> coordinator_;
+  EventLoop::Handle signal_watch_;
+  EventLoop::Handle refresh_timer_;
+};
+
+}  // namespace bulkhead

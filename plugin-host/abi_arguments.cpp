@@ -1,0 +1,120 @@
+#include "abi_arguments.h"
+
+namespace bulkhead {
+namespace {
+
+using abi::text;
+
+static_assert(static_cast<int>(abi::DType::kBool) == static_cast<int>(DType::kBool) &&
+              static_cast<int>(abi::DType::kInt64) == static_cast<int>(DType::kInt64) &&
+              static_cast<int>(abi::DType::kBFloat16) == static_cast<int>(DType::kBFloat16) &&
+              static_cast<int>(abi::DType::kFloat64) == static_cast<int>(DType::kFloat64));
+
+std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& shape) {
+  std::vector<std::int64_t> strides(shape.size(), 1);
+  for (std::size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * shape[i];
+  return strides;
+}
+
+}  // namespace
+
+abi::Value AbiValue::convert(const Value& value) {
+  using Kind = abi::Value::Kind;
+  abi::Value out{};
+  switch (value.type()) {
+    case Value::value_t::boolean:
+      out.kind = Kind::kBool;
+      out.integer = value.get<bool>() ? 1 : 0;
+      return out;
+    case Value::value_t::number_integer:
+    case Value::value_t::number_unsigned:
+      out.kind = Kind::kInt;
+      out.integer = value.get<std::int64_t>();
+      return out;
+    case Value::value_t::number_float:
+      out.kind = Kind::kFloat;
+      out.real = value.get<double>();
+      return out;
+    case Value::value_t::string:
+      out.kind = Kind::kText;
+      out.text = text(value.get_ref<const std::string&>());
+      return out;
+    case Value::value_t::array:
+    case Value::value_t::object:
+      break;
+    default:
+      out.kind = Kind::kNull;
+      return out;
+  }
+  // A deque: references stay good while children add lists of their own.
+  std::vector<abi::Value>& items = lists_.emplace_back();
+  std::vector<abi::Text>& keys = keys_.emplace_back();
+  for (const auto& item : value.items()) {
+    items.push_back(convert(item.value()));
+    if (value.is_object()) keys.push_back(text(item.key()));
+  }
+  out.kind = value.is_object() ? Kind::kMap : Kind::kList;
+  out.count = items.size();
+  out.items = items.data();
+  out.keys = keys.data();
+  return out;
+}
+
+AbiFacts::AbiFacts(const Facts& facts, Generation generation) : facts_{} {
+  for (const auto& [from, to] : facts.map_loc) {
+    from_.push_back(text(from));
+    to_.push_back(text(to));
+  }
+  facts_.rank = facts.rank;
+  facts_.local_rank = facts.local_rank;
+  facts_.node_rank = facts.node_rank;
+  facts_.world_size = facts.world_size;
+  facts_.local_world_size = facts.local_world_size;
+  facts_.generation = generation.value;
+  facts_.run_seed = facts.run_seed;
+  facts_.is_distributed = facts.is_distributed;
+  facts_.is_main = facts.is_main;
+  facts_.device = text(facts.device);
+  facts_.scope = text(facts.scope);
+  facts_.project = text(facts.project);
+  facts_.run_dir = text(facts.run_dir);
+  facts_.plugin = text(facts.plugin);
+  facts_.map_loc_count = from_.size();
+  facts_.map_loc_from = from_.data();
+  facts_.map_loc_to = to_.data();
+}
+
+AbiCall::AbiCall(const Call& call, const Philox::Key& key) : call_{} {
+  const CallContext& context = call.context;
+  for (const auto& [name, value] : context.metrics) metrics_.push_back({text(name), value});
+  strides_.reserve(call.batch.size());
+  for (const Tensor& tensor : call.batch) {
+    strides_.push_back(dense_strides(tensor.shape));
+    tensors_.push_back({text(tensor.name), static_cast<abi::DType>(tensor.dtype),
+                        static_cast<std::int32_t>(tensor.shape.size()), tensor.shape.data(),
+                        strides_.back().data(), tensor.bytes.data});
+  }
+  call_.hook = text(call.hook);
+  call_.epoch = context.epoch;
+  call_.global_step = context.global_step;
+  call_.step_in_epoch = context.step_in_epoch;
+  call_.epoch_length = context.epoch_length;
+  call_.max_steps = context.max_steps;
+  call_.max_epochs = context.max_epochs;
+  call_.micro_batch = context.micro_batch;
+  call_.lr = context.lr;
+  call_.grad_norm = context.grad_norm;
+  call_.has_best_metric = context.best_metric.has_value();
+  call_.best_metric = context.best_metric.value_or(0);
+  call_.replaying = context.replaying;
+  call_.call_id = text(context.call_id);
+  call_.metric_count = metrics_.size();
+  call_.metrics = metrics_.data();
+  call_.rng_key[0] = key[0];
+  call_.rng_key[1] = key[1];
+  call_.tensor_count = tensors_.size();
+  call_.tensors = tensors_.data();
+  call_.state = text(call.state.text());
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,59 @@
+// Protocol values as the plain C data of the plugin ABI.  Each object here
+// holds what its abi struct points to, and itself points into the protocol
+// value it was made from: that must live on.  Any thread.
+#pragma once
+
+#include <deque>
+#include <vector>
+
+#include "bulkhead/abi.h"
+#include "protocol/messages.h"
+#include "protocol/rng.h"
+
+namespace bulkhead {
+
+// Constructor arguments.
+class AbiValue {
+ public:
+  explicit AbiValue(const Value& value) : root_(convert(value)) {}
+  AbiValue(const AbiValue&) = delete;
+  AbiValue& operator=(const AbiValue&) = delete;
+  const abi::Value& root() const { return root_; }
+
+ private:
+  abi::Value convert(const Value& value);
+
+  std::deque<std::vector<abi::Value>> lists_;
+  std::deque<std::vector<abi::Text>> keys_;
+  abi::Value root_;  // last: made from the two above
+};
+
+class AbiFacts {
+ public:
+  // `generation` is this process's own.
+  AbiFacts(const Facts& facts, Generation generation);
+  AbiFacts(const AbiFacts&) = delete;
+  AbiFacts& operator=(const AbiFacts&) = delete;
+  const abi::Facts& get() const { return facts_; }
+
+ private:
+  std::vector<abi::Text> from_;
+  std::vector<abi::Text> to_;
+  abi::Facts facts_;
+};
+
+class AbiCall {
+ public:
+  AbiCall(const Call& call, const Philox::Key& key);
+  AbiCall(const AbiCall&) = delete;
+  AbiCall& operator=(const AbiCall&) = delete;
+  const abi::Call& get() const { return call_; }
+
+ private:
+  std::vector<abi::Metric> metrics_;
+  std::vector<std::vector<std::int64_t>> strides_;
+  std::vector<abi::Tensor> tensors_;
+  abi::Call call_;
+};
+
+}  // namespace bulkhead

@@ -1,0 +1,137 @@
+#include "hook_runner.h"
+
+#include <algorithm>
+#include <chrono>
+#include <string_view>
+#include <unistd.h>
+#include <utility>
+
+#include "clean_text.h"
+#include "protocol/hooks.h"
+#include "protocol/rng.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr std::string_view kConstructor = "__init__";  // as hook, for the seed
+
+LoadFailed failed_at(Generation generation, std::string stage, std::string key, std::string type,
+                     std::string sentence) {
+  return {generation, std::move(stage), std::move(key), {std::move(type), std::move(sentence), {}}};
+}
+
+const char* stage_of(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::kUnavailable:
+      return "find";
+    case ErrorCode::kMismatch:
+      return "check";
+    default:
+      return "import";
+  }
+}
+
+PluginTraits traits_of(const PluginLibrary& library) {
+  const abi::Table& table = library.table();
+  PluginTraits traits;
+  for (std::size_t i = 0; i < table.hook_count; ++i) traits.hooks.emplace_back(abi::view(table.hooks[i]));
+  for (std::size_t i = 0; i < table.claim_count; ++i) traits.claims.emplace_back(abi::view(table.claims[i]));
+  traits.steers = table.steers != 0;
+  traits.stateless = table.stateless != 0;
+  traits.seeded = table.seeded != 0;
+  traits.stateful = traits.has("state_dict");
+  traits.class_name = abi::view(table.class_name);
+  traits.checksum = library.checksum();
+  traits.language = "c++ " + clean_text(library.compiler());
+  traits.pid = ::getpid();
+  return traits;
+}
+
+// What is wrong with the plugin as such; empty when nothing is.
+std::string objection(const PluginTraits& traits, const PluginConfig& config) {
+  if (!config.class_name.empty() && config.class_name != traits.class_name) {
+    return config.file + " has no class " + config.class_name + "; it has " + traits.class_name;
+  }
+  for (const std::string& hook : traits.hooks) {
+    if (find_hook(hook) == nullptr) {
+      return traits.class_name + " overrides " + hook +
+             ", which this bulkhead does not have; rebuild the plugin";
+    }
+  }
+  return {};
+}
+
+std::string with_nearest(const HookAnswer::Refusal& refusal) {
+  const std::string nearest = nearest_name(refusal.key, refusal.candidates);
+  return nearest.empty() ? refusal.sentence : refusal.sentence + "; did you mean \"" + nearest + "\"?";
+}
+
+}  // namespace
+
+HookRunner::Loading HookRunner::load(const Load& load, Generation generation, const SendMessage& send,
+                                     const Clock& clock) {
+  Result<PluginLibrary> library = PluginLibrary::open(load.config.file);
+  if (!library) {
+    return failed_at(generation, stage_of(library.error().code), "use", "ImportError",
+                     library.error().message);
+  }
+  std::unique_ptr<HookRunner> runner(new HookRunner(std::move(*library), load, generation, clock));
+  if (const std::string sentence = objection(runner->traits_, load.config); !sentence.empty()) {
+    return failed_at(generation, "check", "use", "CheckError", sentence);
+  }
+  LoadFailed failed;
+  if (!runner->construct(load.config.with, send, failed)) return failed;
+  return runner;
+}
+
+HookRunner::HookRunner(PluginLibrary library, const Load& load, Generation generation, const Clock& clock)
+    : library_(std::move(library)),
+      facts_(load.facts),
+      abi_facts_(facts_, generation),
+      generation_(generation),
+      clock_(clock),
+      traits_(traits_of(library_)) {}
+
+HookRunner::~HookRunner() {
+  if (plugin_ != nullptr) library_.table().destroy(plugin_);
+}
+
+bool HookRunner::construct(const Value& with, const SendMessage& send, LoadFailed& failed) {
+  if (!with.is_object() && !with.is_null()) {
+    failed = failed_at(generation_, "arguments", "with", "TypeError", "with must be a map of arguments");
+    return false;
+  }
+  const Value arguments = with.is_null() ? Value::object() : with;
+  const AbiValue abi_with(arguments);
+  const Philox::Key key = call_key(facts_.run_seed, facts_.plugin, facts_.rank, kConstructor, 0, 0);
+  HookAnswer answer(generation_, Seq{}, send);
+  plugin_ = library_.table().create(&abi_facts_.get(), &abi_with.root(), key.data(), &answer.host());
+  if (plugin_ != nullptr) return true;
+  if (const auto& refusal = answer.refusal()) {
+    failed =
+        failed_at(generation_, "arguments", "with." + refusal->key, "OptionError", with_nearest(*refusal));
+  } else {
+    failed = failed_at(generation_, "constructor", "", "unknown", "the constructor gave no plugin");
+    if (auto failure = answer.take().failure) failed.failure = std::move(*failure);
+  }
+  return false;
+}
+
+Reply HookRunner::run(const Call& call, const SendMessage& send) {
+  const CallContext& context = call.context;
+  const Philox::Key key = call_key(facts_.run_seed, facts_.plugin, call.seed_rank, call.hook,
+                                   context.global_step, context.micro_batch);
+  const AbiCall abi_call(call, key);
+  HookAnswer answer(generation_, call.seq, send);
+  const TimePoint begin = clock_.now();
+  // Without state_dict there is no state, which is not the same as an empty one.
+  if (call.hook != "state_dict" || traits_.stateful) {
+    library_.table().call(plugin_, &abi_facts_.get(), &abi_call.get(), &answer.host());
+  }
+  Reply reply = answer.take();
+  reply.hook = call.hook;
+  reply.seconds = std::chrono::duration<double>(clock_.now() - begin).count();
+  return reply;
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,52 @@
+// One plugin, found, checked and constructed, as a function from Call to Reply.
+//
+// No socket and no timer: what goes out in the middle of a call (notes,
+// progress) is passed to `send`.  Used on the host's one thread.
+#pragma once
+
+#include <memory>
+#include <variant>
+
+#include "abi_arguments.h"
+#include "hook_answer.h"
+#include "plugin_library.h"
+#include "protocol/clock.h"
+#include "protocol/messages.h"
+
+namespace bulkhead {
+
+class HookRunner {
+ public:
+  using Loading = std::variant<std::unique_ptr<HookRunner>, LoadFailed>;
+
+  // Loads the library named by `load`, checks it against the run file's entry
+  // and constructs the plugin, seeded as hook __init__.  `generation` is this
+  // process's own.
+  static Loading load(const Load& load, Generation generation, const SendMessage& send,
+                      const Clock& clock = steady_clock());
+
+  // Runs the plugin's destructor.
+  ~HookRunner();
+  HookRunner(const HookRunner&) = delete;
+  HookRunner& operator=(const HookRunner&) = delete;
+
+  const PluginTraits& traits() const { return traits_; }
+
+  // Seeds ctx.rng and calls the hook.  Never throws: an exception of the
+  // plugin's is a Reply with a failure.
+  Reply run(const Call& call, const SendMessage& send);
+
+ private:
+  HookRunner(PluginLibrary library, const Load& load, Generation generation, const Clock& clock);
+  bool construct(const Value& with, const SendMessage& send, LoadFailed& failed);
+
+  PluginLibrary library_;
+  Facts facts_;
+  AbiFacts abi_facts_;  // points into facts_
+  Generation generation_;
+  const Clock& clock_;
+  PluginTraits traits_;
+  void* plugin_ = nullptr;
+};
+
+}  // namespace bulkhead

@@ -1,0 +1,229 @@
+#include "plugin_host.h"
+
+#include <charconv>
+#include <cstdlib>
+#include <unistd.h>
+#include <utility>
+
+#include "protocol/log.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr int kExitTold = 0;
+constexpr int kExitOwnError = 1;
+constexpr int kExitRefused = 2;
+
+Result<std::string> variable(const char* name) {
+  if (const char* value = std::getenv(name)) return std::string(value);
+  return Error{
+      ErrorCode::kUnavailable,
+      std::string(name) + " is not set: bulkhead-plugin-host is started by the coordinator, not by hand"};
+}
+
+Result<std::int64_t> number(const char* name) {
+  const Result<std::string> text = variable(name);
+  if (!text) return text.error();
+  std::int64_t value = 0;
+  const char* end = text->data() + text->size();
+  const auto [stopped, error] = std::from_chars(text->data(), end, value);
+  if (error == std::errc{} && stopped == end) return value;
+  return Error{ErrorCode::kMalformed, std::string(name) + " is \"" + *text + "\", not a number"};
+}
+
+}  // namespace
+
+Result<PluginHostOptions> options_from_environment() {
+  Result<std::string> endpoint = variable("BULKHEAD_ENDPOINT");
+  if (!endpoint) return endpoint.error();
+  Result<std::string> secret = variable("BULKHEAD_SECRET");
+  if (!secret) return secret.error();
+  const Result<std::int64_t> generation = number("BULKHEAD_GENERATION");
+  if (!generation) return generation.error();
+  const Result<std::int64_t> plugin = number("BULKHEAD_PLUGIN");
+  if (!plugin) return plugin.error();
+  const Result<std::int64_t> rank = number("BULKHEAD_RANK");
+  if (!rank) return rank.error();
+  PluginHostOptions options;
+  options.endpoint = std::move(*endpoint);
+  options.secret = std::move(*secret);
+  options.generation = Generation(*generation);
+  options.plugin = PluginId(*plugin);
+  options.rank = *rank;
+  return options;
+}
+
+PluginHost::PluginHost(EventLoop& loop, PluginHostOptions options, Connect connect)
+    : loop_(loop), options_(std::move(options)), connect_(std::move(connect)), parent_(::getppid()) {
+  to_worker_ = [this](const Message& message) {
+    if (data_) data_->send(message);
+  };
+}
+
+PluginHost::~PluginHost() = default;
+
+void PluginHost::start() {
+  CHECK(loop_.in_loop());
+  Result<std::unique_ptr<Channel>> control = connect_(options_.endpoint);
+  if (!control) return finish(kExitOwnError, control.error().message);
+  control_ = std::move(*control);
+  control_->start({[this](Message message) { on_control(std::move(message)); },
+                   [this](const Error& why) { on_control_closed(why); }});
+  greet(*control_);
+  beat();
+}
+
+void PluginHost::greet(Channel& channel) {
+  Hello hello;
+  hello.generation = options_.generation;
+  hello.role = "host";
+  hello.rank = options_.rank;
+  hello.plugin = options_.plugin;
+  hello.pid = ::getpid();
+  hello.secret = options_.secret;
+  channel.send(hello);
+  greeting_timer_ = loop_.call_after(
+      options_.greeting, [this] { finish(kExitRefused, "nobody answered this host's hello in time"); });
+}
+
+// ----- The coordinator -----
+
+void PluginHost::on_control(Message message) {
+  if (exit_status_) return;
+  const bool greeted = state_ != State::kGreeting;
+  if (greeted && generation_of(message) != coordinator_) {
+    ++stale_;
+    return;
+  }
+  // One line for each row of the table in protocol/README.md.
+  if (const auto* told = std::get_if<Stop>(&message); told && greeted) return on(*told);
+  if (const auto* refused = std::get_if<Refuse>(&message)) return on(*refused);
+  if (const auto* welcome = std::get_if<Welcome>(&message); welcome && !greeted) return on(*welcome);
+  if (const auto* load = std::get_if<Load>(&message); load && state_ == State::kWaiting) return on(*load);
+  const bool loaded = state_ == State::kLoaded || state_ == State::kServing;
+  if (const auto* attach = std::get_if<Attach>(&message); attach && loaded) return on(*attach);
+  unexpected(message, "the coordinator");
+}
+
+void PluginHost::on_control_closed(const Error& why) {
+  const bool talks_garbage = why.code == ErrorCode::kMalformed || why.code == ErrorCode::kMismatch;
+  finish(state_ == State::kEnding ? kExitRefused
+         : talks_garbage          ? kExitOwnError
+                                  : kExitTold,
+         "the coordinator's connection has closed: " + why.message);
+}
+
+void PluginHost::on(const Welcome& welcome) {
+  coordinator_ = welcome.generation;
+  state_ = State::kWaiting;
+  greeting_timer_.reset();
+}
+
+void PluginHost::on(const Refuse& refuse) {
+  finish(kExitRefused, "the coordinator refuses this host: " + refuse.reason);
+}
+
+void PluginHost::on(const Load& load) {
+  HookRunner::Loading loading = HookRunner::load(load, options_.generation, to_worker_, loop_.clock());
+  if (auto* failed = std::get_if<LoadFailed>(&loading)) {
+    spdlog::error("{}", failed->failure.message);
+    control_->send(*failed);
+    // Not at once: what is queued would be lost with the process.
+    state_ = State::kEnding;
+    greeting_timer_ =
+        loop_.call_after(options_.farewell, [this] { finish(kExitRefused, "the plugin was not loaded"); });
+    return;
+  }
+  runner_ = std::move(std::get<std::unique_ptr<HookRunner>>(loading));
+  state_ = State::kLoaded;
+  spdlog::info("loaded {} ({}) from {}", runner_->traits().class_name, runner_->traits().language,
+               load.config.file);
+  control_->send(Loaded{options_.generation, runner_->traits()});
+}
+
+void PluginHost::on(const Attach& attach) {
+  calls_.clear();
+  data_.reset();
+  welcomed_ = false;
+  worker_ = attach.worker_generation;
+  state_ = State::kServing;
+  Result<std::unique_ptr<Channel>> data = connect_(attach.endpoint);
+  if (!data) return finish(kExitOwnError, data.error().message);
+  data_ = std::move(*data);
+  data_->start({[this](Message message) { on_data(std::move(message)); },
+                [this](const Error& why) { on_data_closed(why); }});
+  greet(*data_);
+}
+
+void PluginHost::on(const Stop& stop) {
+  finish(state_ == State::kEnding ? kExitRefused : kExitTold, "told to stop: " + stop.reason);
+}
+
+// ----- The worker -----
+
+void PluginHost::on_data(Message message) {
+  if (exit_status_) return;
+  if (generation_of(message) != worker_) {
+    ++stale_;
+    return;
+  }
+  if (const auto* refused = std::get_if<Refuse>(&message)) {
+    return finish(kExitRefused, "the worker refuses this host: " + refused->reason);
+  }
+  if (std::holds_alternative<Welcome>(message) && !welcomed_) {
+    welcomed_ = true;
+    greeting_timer_.reset();
+    return;
+  }
+  if (auto* call = std::get_if<Call>(&message); call && welcomed_) {
+    calls_.push_back(std::move(*call));
+    // One call a turn: between two of them the coordinator is heard.
+    if (calls_.size() == 1) run_next_call();
+    return;
+  }
+  unexpected(message, "the worker");
+}
+
+void PluginHost::on_data_closed(const Error& why) {
+  spdlog::warn("the worker's connection has closed: {}", why.message);
+  calls_.clear();
+  data_.reset();
+  greeting_timer_.reset();
+  state_ = State::kLoaded;
+}
+
+void PluginHost::run_next_call() {
+  loop_.post([this, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired() || exit_status_ || calls_.empty()) return;
+    const Reply reply = runner_->run(calls_.front(), to_worker_);
+    to_worker_(reply);
+    calls_.pop_front();
+    if (!calls_.empty()) run_next_call();
+  });
+}
+
+// ----- Life and end -----
+
+void PluginHost::beat() {
+  // The launcher has asked the kernel to end this process with its parent; this
+  // is for a parent that went before it could.
+  if (::getppid() != parent_) return finish(kExitTold, "the parent process has ended");
+  if (state_ != State::kGreeting) control_->send(Heartbeat{options_.generation, 0});
+  heartbeat_timer_ = loop_.call_after(options_.heartbeat, [this] { beat(); });
+}
+
+void PluginHost::finish(int status, const std::string& why) {
+  if (exit_status_) return;
+  exit_status_ = status;
+  greeting_timer_.reset();
+  heartbeat_timer_.reset();
+  if (stale_ > 0) spdlog::info("dropped {} messages of earlier generations", stale_);
+  spdlog::log(status == kExitTold ? spdlog::level::info : spdlog::level::err, "{}", why);
+  loop_.stop();
+}
+
+void PluginHost::unexpected(const Message& message, const char* from) {
+  spdlog::warn("\"{}\" from {} was not expected now; it is ignored", type_of(message), from);
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,159 @@
+"""A batch: named tensors that a transform reads, changes, adds and removes.
+
+The input cannot be damaged: `batch["x"]` is a read-only view of immutable bytes, `batch.mutable("x")` a copy that
+already is the output.  Nothing is sent here.  Used on the host's one thread, during the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+
+import numpy as np
+
+from bulkhead import messages, wire
+
+
+class Batch(MutableMapping):
+    """Mapping of name → numpy array.
+
+    Types are numpy's own; bfloat16, which numpy lacks, is seen as uint16 with the same bits (``batch.dtype(name)``
+    says "bfloat16").  Assigned may be numpy arrays, lists of numbers and torch tensors; they are copied when the hook
+    returns.
+    """
+
+    def __init__(self, tensors: Sequence[Tuple[str, str, Tuple[int, ...], bytes]] = ()) -> None:
+        self._inputs = {name: (dtype, shape, data) for name, dtype, shape, data in tensors}
+        self._views: Dict[str, np.ndarray] = {}  # of inputs, made when asked for
+        self._changed: Dict[str, Tuple[str, np.ndarray]] = {}  # (wire type, output)
+        self._own: Set[str] = set()  # changed ones whose array was made here, not by the plugin
+        self._names: Dict[str, None] = dict.fromkeys(self._inputs)  # in order
+        self._torch: Optional[Any] = None
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """A read-only view; KeyError when there is no such tensor."""
+        if name in self._changed:
+            view = self._changed[name][1].view()
+            view.flags.writeable = False
+            return view
+        view = self._views.get(name)
+        if view is None or name not in self._names:
+            self._need(name)
+            dtype, shape, data = self._inputs[name]
+            view = self._views[name] = np.frombuffer(data, dtype=wire.DTYPES[dtype]).reshape(shape)
+        return view
+
+    def mutable(self, name: str) -> np.ndarray:
+        """A writable array, filled with the tensor as it is; it is the output, so writing to it is all."""
+        if name not in self._own:
+            self._changed[name] = (self.dtype(name), np.array(self[name]))
+            self._own.add(name)
+        return self._changed[name][1]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        """`value` becomes the tensor `name`; TypeError or ValueError when it cannot be carried."""
+        if not isinstance(name, str):
+            raise TypeError(f"a tensor's name must be a string, not {name!r}")
+        self._own.discard(name)
+        if value is not None and value is self._views.get(name):  # the input itself: kept
+            self._changed.pop(name, None)
+        else:
+            was_bfloat16 = name in self._names and self.dtype(name) == "bfloat16"
+            self._changed[name] = as_tensor(name, value, was_bfloat16)
+        self._names[name] = None
+
+    def __delitem__(self, name: str) -> None:
+        self._need(name)
+        self._changed.pop(name, None)
+        self._own.discard(name)
+        del self._names[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __repr__(self) -> str:
+        parts = (f"{name} {self.dtype(name)}{list(self.shape(name))}".replace(" [", "[") for name in self)
+        return f"Batch({', '.join(parts)})"
+
+    def dtype(self, name: str) -> str:
+        """The type by its name on the wire, e.g. "int64", "bfloat16"."""
+        self._need(name)
+        return self._changed[name][0] if name in self._changed else self._inputs[name][0]
+
+    def shape(self, name: str) -> Tuple[int, ...]:
+        self._need(name)
+        return self._changed[name][1].shape if name in self._changed else self._inputs[name][1]
+
+    def torch(self) -> Any:
+        """The same batch as torch tensors (bulkhead.torch_batch.TorchBatch)."""
+        if self._torch is None:
+            from bulkhead.torch_batch import TorchBatch
+
+            self._torch = TorchBatch(self)
+        return self._torch
+
+    def current_torch(self) -> Optional[Any]:
+        """What torch() has given out, or None."""
+        return self._torch
+
+    def is_input(self, name: str) -> bool:
+        """Whether the tensor is still the one that came in."""
+        return name in self._names and name not in self._changed
+
+    def current(self, name: str) -> np.ndarray:
+        """The array as it stands, writable if it is an output: what torch() shares."""
+        return self._changed[name][1] if name in self._changed else self[name]
+
+    def output(self) -> Tuple[List[dict], List[str], List[Any]]:
+        """For the host: (descriptors of what changed, names kept, the bytes of what changed)."""
+        if self._torch is not None:
+            self._torch.check_inputs()
+        if len(self._names) > wire.MAX_TENSORS:
+            raise ValueError(f"the batch holds {len(self._names)} tensors; at most {wire.MAX_TENSORS} can be sent")
+        kept, changed, payloads = [], [], []
+        for name in self._names:
+            if name not in self._changed:
+                kept.append(name)
+                continue
+            dtype, array = self._changed[name]
+            changed.append(messages.tensor(name, dtype, array.shape))
+            payloads.append(np.ascontiguousarray(array, dtype=wire.DTYPES[dtype]))
+        if sum(-(-payload.nbytes // wire.CHUNK) for payload in payloads) >= wire.MAX_FRAMES:
+            raise ValueError(f"the batch is larger than the {wire.MAX_FRAMES - 1} MiB that a message can hold")
+        return changed, kept, payloads
+
+    def _need(self, name: str) -> None:
+        if name not in self._names:
+            there = ", ".join(self._names) or "nothing"
+            raise KeyError(f'the batch has no "{name}"; it has {there}')
+
+
+def as_tensor(name: str, value: Any, bfloat16: bool) -> Tuple[str, np.ndarray]:
+    """(wire type, array) of what a plugin assigned; `bfloat16`: uint16 means that.  Copies only where it must."""
+    if type(value).__module__.split(".")[0] == "torch":
+        from bulkhead.torch_batch import to_numpy
+
+        found, array = to_numpy(name, value)
+    else:
+        array = np.asarray(value)
+        found = wire.name_of(array.dtype)
+        if found == "bfloat16":
+            array = array.view(np.uint16)
+        elif bfloat16 and array.dtype == np.uint16:
+            found = "bfloat16"
+    if not found:
+        raise TypeError(f'batch["{name}"] has type {array.dtype}, which is not carried; use {_listing()}')
+    if array.ndim > wire.MAX_DIMS:
+        raise ValueError(f'batch["{name}"] has {array.ndim} dimensions; at most {wire.MAX_DIMS} are carried')
+    return found, array
+
+
+def _listing() -> str:
+    names = list(wire.DTYPES)
+    return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -1,0 +1,84 @@
+"""The table of hooks, as in protocol/src/hooks.cpp (a test compares them), and the search for the nearest name.
+
+Values and pure functions only.
+"""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+NOTIFY, TRANSFORM, STATE = "notify", "transform", "state"
+
+# Name → kind, in the order in which traits list them.
+HOOKS = {
+    "setup": NOTIFY,
+    "on_train_start": NOTIFY,
+    "on_train_end": NOTIFY,
+    "on_epoch_start": NOTIFY,
+    "on_epoch_end": NOTIFY,
+    "on_step_start": NOTIFY,
+    "on_step_end": NOTIFY,
+    "should_stop": NOTIFY,
+    "on_validate_start": NOTIFY,
+    "on_validate_step_end": NOTIFY,
+    "on_validate_end": NOTIFY,
+    "on_save_start": NOTIFY,
+    "on_save_end": NOTIFY,
+    "on_load": NOTIFY,
+    "transform_train_batch": TRANSFORM,
+    "state_dict": STATE,
+    "load_state_dict": STATE,
+}
+
+HOOK_PREFIXES = ("on_", "transform_", "should_")
+CLAIMS = ("train_batch", "validate_batch", "test_batch", "should_stop")
+
+
+def edit_distance(a: str, b: str, swaps: bool = False) -> int:
+    """Insertions, deletions and replacements that turn `a` into `b`; with `swaps`, two neighbours swapped count one."""
+    before, row = [], list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        last = row
+        row = [i]
+        for j, y in enumerate(b, 1):
+            best = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (x != y))
+            if swaps and i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                best = min(best, before[j - 2] + 1)
+            row.append(best)
+        before = last
+    return row[len(b)]
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The closest of `names`; empty when none is (distance above a third of the length, at least 2)."""
+    best, best_distance = "", max(2, len(name) // 3) + 1
+    for candidate in names:
+        distance = edit_distance(name, candidate)
+        if distance < best_distance:
+            best, best_distance = candidate, distance
+    return best
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """``; did you mean "x"?``, or nothing: the end of a sentence."""
+    found = nearest(name, names)
+    return f'; did you mean "{found}"?' if found else ""
+
+
+def nearest_hook(name: str) -> str:
+    """The closest hook that begins like `name`, which has one of HOOK_PREFIXES, however far it is."""
+    prefix = next(prefix for prefix in HOOK_PREFIXES if name.startswith(prefix))
+    return min((hook for hook in HOOKS if hook.startswith(prefix)), key=lambda hook: edit_distance(name, hook))
+
+
+def mistaken_hook(name: str) -> str:
+    """The hook that a method called `name` was probably meant to be; empty when `name` is fine.
+
+    A hook of a few letters has many honest neighbours ("setup" and "step"), so those count only one slip of the
+    fingers; names with a leading underscore are the plugin's own.
+    """
+    if name in HOOKS or name.startswith("_"):
+        return ""
+    slips = ((edit_distance(name, hook, swaps=True), hook) for hook in HOOKS)
+    close = [(distance, hook) for distance, hook in slips if distance <= (1 if len(hook) < 6 else 2)]
+    return min(close)[1] if close else ""

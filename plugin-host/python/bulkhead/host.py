@@ -1,0 +1,204 @@
+"""The Python plugin host: ``python -m bulkhead.host``, started by the coordinator, one process for one plugin.
+
+One thread reads a message, works, answers; a hook that hangs is therefore seen as what it is.  The life of a host
+and the messages are protocol/README.md's.  Exit status: 0 told to stop (or coordinator or parent gone), 2 refused,
+1 an error of its own; SystemExit in a hook ends the process with the plugin's own status.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import time
+from typing import Any, Mapping, Optional, Sequence
+
+import zmq
+
+from bulkhead import context as context_module
+from bulkhead import loader, messages
+from bulkhead.context import Facts
+from bulkhead.link import Link, PeerGone, Refused
+from bulkhead.rng import GlobalSeeds, call_key
+from bulkhead.runner import Runner
+from bulkhead.wire import Malformed
+
+HEARTBEAT_SECONDS = 1.0
+_FLUSH_MS = 2000  # for the last message of a host that refuses its plugin
+
+_current: Optional[Host] = None
+
+
+def current() -> Optional[Host]:
+    """The host of this process, or None.  For tests only: the saboteur writes garbage to its `data_socket`."""
+    return _current
+
+
+class Stopped(Exception):
+    """The host shall end with `status`."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Host:
+    """Owns both connections, the plugin and the loop."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """Refused when the environment is not one that the coordinator makes."""
+        try:
+            self._generation = int(environment["BULKHEAD_GENERATION"])
+            self._plugin_index = int(environment["BULKHEAD_PLUGIN"])
+            self._rank = int(environment["BULKHEAD_RANK"])
+            self._secret = environment["BULKHEAD_SECRET"]
+            endpoint = environment["BULKHEAD_ENDPOINT"]
+        except (KeyError, ValueError) as error:
+            message = f"bulkhead.host is started by the coordinator, which sets its environment ({error})"
+            raise Refused(message) from None
+        self._zmq = zmq.Context()
+        self._control = Link(self._zmq, endpoint, self._hello(), None)
+        self._data: Optional[Link] = None
+        self._runner: Optional[Runner] = None
+        self._poller = zmq.Poller()
+        self._parent = os.getppid()
+        self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
+        self._linger_ms = 0
+
+    @property
+    def data_socket(self) -> Optional[zmq.Socket]:
+        """For tests only: the worker's end of it reads whatever is written here."""
+        return self._data.socket if self._data is not None else None
+
+    @property
+    def control_socket(self) -> zmq.Socket:
+        """For tests only."""
+        return self._control.socket
+
+    def run(self) -> int:
+        """Serves until told to stop; the exit status.  Refused and Malformed are for main() to say."""
+        try:
+            while True:
+                self._turn()
+        except Stopped as stopped:
+            return stopped.status
+        finally:
+            self._close()
+
+    # ----- The loop -----
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_beat:
+            self._beat(now)
+        for link in (self._control, self._data):
+            if link is not None and not link.is_open:
+                link.advance(now)
+                self._poller.register(link.socket, link.wants)
+        ready = dict(self._poller.poll(max(0.0, (self._next_beat - now) * 1000)))
+        if self._control.socket in ready:
+            self._serve(self._control)
+        if self._data is not None and self._data.socket in ready:
+            self._serve(self._data)
+
+    def _serve(self, link: Link) -> None:
+        received = link.receive()
+        if received is None:
+            return
+        kind, fields = received
+        if kind == "call" and link is self._data:
+            self._runner.run(fields)
+        elif link is self._control:
+            self._on_control(kind, fields)
+
+    def _on_control(self, kind: str, fields: dict) -> None:
+        if kind == "stop":
+            raise Stopped(0, fields["reason"])
+        if kind == "load" and self._runner is None:
+            self._load(fields["config"], fields["facts"])
+        elif kind == "attach" and self._runner is not None:
+            self._drop_data()
+            self._data = Link(self._zmq, fields["endpoint"], self._hello(), fields["worker_generation"])
+
+    def _beat(self, now: float) -> None:
+        self._next_beat = now + HEARTBEAT_SECONDS
+        if os.getppid() != self._parent:
+            raise Stopped(0, "the parent has gone")
+        if self._control.is_open:
+            self._to_coordinator(messages.heartbeat(self._generation))
+
+    # ----- Loading -----
+
+    def _load(self, config: dict, facts: dict) -> None:
+        known = Facts(self._generation, **facts)
+        context_module.set_facts(known)
+        try:
+            cls = loader.find_class(config)
+            seeds = GlobalSeeds() if cls.seeded else None
+            if seeds is not None:
+                seeds.seed(call_key(known.run_seed, known.plugin, known.rank, "__init__", 0, 0))
+            loaded = loader.construct(cls, config, known.scope)
+        except loader.Refusal as refusal:
+            self._to_coordinator(
+                messages.load_failed(self._generation, refusal.stage, refusal.key, refusal.failure)
+            )
+            print(f"{refusal}\n{refusal.failure['traceback']}".rstrip(), file=sys.stderr)
+            self._linger_ms = _FLUSH_MS
+            raise Stopped(2, str(refusal)) from None
+        self._runner = Runner(loaded, known, seeds, self._to_worker)
+        self._to_coordinator(messages.loaded(self._generation, loaded.traits))
+
+    # ----- Sending -----
+
+    def _hello(self) -> dict:
+        return messages.hello(self._generation, self._rank, self._plugin_index, os.getpid(), self._secret)
+
+    def _to_coordinator(self, envelope: dict) -> None:
+        try:
+            self._control.send(envelope)
+        except PeerGone as gone:
+            raise Stopped(0, str(gone)) from None
+
+    def _to_worker(self, envelope: dict, payloads: Sequence[Any]) -> None:
+        if self._data is None:
+            return
+        try:
+            self._data.send(envelope, payloads)
+        except PeerGone:  # the worker has died; the coordinator will say where the next one is
+            self._drop_data()
+
+    def _drop_data(self) -> None:
+        if self._data is not None:
+            if self._data.socket in self._poller:
+                self._poller.unregister(self._data.socket)
+            self._data.close()
+            self._data = None
+
+    def _close(self) -> None:
+        self._drop_data()
+        self._control.close(self._linger_ms)
+        self._zmq.term()
+
+
+def main() -> int:
+    """Runs the host of this process; returns the exit status."""
+    global _current
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the coordinator's to handle: it stops us in order
+    try:
+        _current = Host(os.environ)
+        return _current.run()
+    except Refused as refused:
+        print(f"bulkhead host: {refused}", file=sys.stderr)
+        return 2
+    except Malformed as malformed:
+        print(f"bulkhead host: a message breaks the protocol: {malformed}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    # A plugin that asks for bulkhead.host must find this very host, not a second copy of its module.
+    from bulkhead.host import main as run_host
+
+    sys.exit(run_host())

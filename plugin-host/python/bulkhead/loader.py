@@ -1,0 +1,199 @@
+"""From a run file's entry to a plugin object: find the class, import it, check it, construct it.
+
+Everything that is wrong is a Refusal, one sentence for a person.  What a constructor or module does to end the
+process (SystemExit) is not caught.  Used once, on the host's one thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import os
+import platform
+import re
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, List, Optional
+
+from bulkhead import arguments, checks, state
+from bulkhead.failure import failure_of, sentence, type_name
+from bulkhead.hooks import did_you_mean
+from bulkhead.plugin import Plugin
+
+
+class Refusal(Exception):
+    """Why the plugin cannot be loaded: the fields of `load_failed`."""
+
+    def __init__(self, stage: str, key: str, message: str, error: Optional[BaseException] = None) -> None:
+        super().__init__(message)
+        self.stage = stage  # find | import | check | arguments | constructor
+        self.key = key  # use | with.NAME | ""
+        self.failure = sentence(message)
+        if error is not None:
+            self.failure.update(type=type_name(error), traceback=failure_of(error)["traceback"])
+
+
+@dataclass(frozen=True)
+class LoadedPlugin:
+    plugin: Plugin
+    hooks: List[str]  # overridden ones
+    traits: dict  # as in PluginTraits of protocol/messages.h
+
+
+def find_class(config: dict) -> type:
+    """The class that `config` (file or module, class_name) names, checked but not constructed."""
+    module, where = _import_module(config) if config["module"] else _import_file(config["file"])
+    cls = _class_in(module, where, config["class_name"])
+    try:
+        checks.check_class(cls)
+    except checks.BadPlugin as error:
+        raise Refusal("check", "use", str(error)) from None
+    return cls
+
+
+def construct(cls: type, config: dict, scope: str) -> LoadedPlugin:
+    """Checks scope and arguments and calls the constructor; the caller has seeded."""
+    hooks = checks.overridden_hooks(cls)
+    try:
+        checks.check_scope(cls, hooks, scope)
+        keywords = arguments.fit(cls, config["with"])
+    except checks.BadPlugin as error:
+        raise Refusal("check", "use", str(error)) from None
+    except arguments.BadArgument as error:
+        raise Refusal("arguments", f"with.{error.name}", str(error)) from None
+    try:
+        plugin = cls(**keywords)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        failure = failure_of(error)
+        message = f"the constructor of {cls.__name__} raised {failure['type']}: {failure['message']}"
+        raise Refusal("constructor", "", message, error) from None
+    _warn_of_left_out(plugin)
+    return LoadedPlugin(plugin, hooks, _traits(cls, hooks))
+
+
+def _traits(cls: type, hooks: List[str]) -> dict:
+    return {
+        "hooks": hooks,
+        "claims": sorted(cls.claims),
+        "steers": cls.steers,
+        "stateless": cls.stateless,
+        "seeded": cls.seeded,
+        "stateful": not cls.stateless,
+        "class_name": cls.__name__,
+        "checksum": _checksum(sys.modules[cls.__module__]),
+        "language": f"python {platform.python_version()}",
+        "pid": os.getpid(),
+    }
+
+
+def _warn_of_left_out(plugin: Plugin) -> None:
+    cls = type(plugin)
+    if cls.stateless or cls.state_dict is not Plugin.state_dict:
+        return
+    for name, what in state.left_out(plugin):
+        print(
+            f"warning: {cls.__name__}.{name} holds {what}, which its state cannot carry: it will not survive a "
+            f'restart; list "{name}" in `transient` if that is meant, else define state_dict and load_state_dict',
+            file=sys.stderr,
+        )
+
+
+# ----- Import -----
+
+
+def _import_file(path: str) -> Any:
+    """A file or package folder, under a module name of its own, so that any basename will do."""
+    name = os.path.basename(path.rstrip("/"))
+    is_package = os.path.isdir(path)
+    source = os.path.join(path, "__init__.py") if is_package else path
+    if not os.path.exists(path):
+        raise Refusal("find", "use", f"{path} does not exist")
+    if not os.path.isfile(source):
+        raise Refusal("find", "use", f"{path} is a folder without __init__.py, so it is not a Python package")
+    unique = "bulkhead_plugin_" + re.sub(r"\W", "_", os.path.splitext(name)[0])
+    spec = importlib.util.spec_from_file_location(
+        unique, source, submodule_search_locations=[path.rstrip("/")] if is_package else None
+    )
+    if spec is None or spec.loader is None:
+        raise Refusal("find", "use", f"{path} is not a Python file: its name does not end with .py")
+    # Modules beside the file can be imported, but never hide the standard library or the environment.
+    sys.path.append(os.path.dirname(os.path.abspath(path.rstrip("/"))))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[unique] = module
+    _run_import(lambda: spec.loader.exec_module(module), name)
+    return module, name
+
+
+def _import_module(config: dict) -> Any:
+    name = config["module"]
+    try:
+        module = _run_import(lambda: importlib.import_module(name), name)
+    except Refusal as refusal:
+        missing = refusal.__cause__
+        if isinstance(missing, ModuleNotFoundError) and missing.name and f"{name}.".startswith(f"{missing.name}."):
+            message = f'there is no module "{missing.name}" in {sys.executable}\'s environment'
+            raise Refusal("find", "use", message) from None
+        raise
+    return module, name
+
+
+def _run_import(run: Any, name: str) -> Any:
+    try:
+        return run()
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except SyntaxError as error:
+        where = f"{os.path.basename(error.filename or name)}:{error.lineno}"
+        raise Refusal("import", "use", f"{where}: {error.msg}", error) from error
+    except BaseException as error:
+        failure = failure_of(error)
+        message = f"importing {name} raised {failure['type']}: {failure['message']}"
+        raise Refusal("import", "use", message, error) from error
+
+
+# ----- Class -----
+
+
+def _class_in(module: ModuleType, where: str, name: str) -> type:
+    classes = _plugin_classes(module)
+    if name:
+        found = getattr(module, name, None)
+        if found is None:
+            hint = did_you_mean(name, [cls.__name__ for cls in classes])
+            raise Refusal("find", "use", f'{where} has no class "{name}"{hint}')
+        if not inspect.isclass(found) or not issubclass(found, Plugin) or found is Plugin:
+            raise Refusal("check", "use", f'"{name}" in {where} is not a class derived from bulkhead.Plugin')
+        return found
+    if not classes:
+        raise Refusal("find", "use", f"{where} has no class derived from bulkhead.Plugin")
+    if len(classes) > 1:
+        names = ", ".join(cls.__name__ for cls in classes)
+        raise Refusal("find", "use", f"{where} has several plugins ({names}); name one: {where}:{classes[0].__name__}")
+    return classes[0]
+
+
+def _plugin_classes(module: ModuleType) -> List[type]:
+    """Those that a person can mean: defined here, or, where there is none, imported from elsewhere."""
+    found = {
+        id(value): value
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, Plugin) and value is not Plugin and not name.startswith("_")
+    }
+    classes = [cls for cls in found.values() if not inspect.isabstract(cls)]
+    own = [cls for cls in classes if f"{cls.__module__}.".startswith(f"{module.__name__}.")]
+    return own or classes
+
+
+def _checksum(module: ModuleType) -> str:
+    """sha256 of the file that holds the class; empty when there is none to read."""
+    try:
+        with open(module.__file__ or "", "rb") as source:
+            return hashlib.sha256(source.read()).hexdigest()
+    except (OSError, AttributeError):
+        return ""
+

@@ -1,0 +1,182 @@
+// The binary contract between the native host and a plugin library: plain C
+// data and function pointers, nothing else.
+//
+// No string, container, exception or allocation of one side is ever touched by
+// the other, so a plugin may be built with another compiler or standard library
+// than the host.  Plugin authors never use this file; plugin.h is theirs.
+// Everything here is called on the host's one thread.
+//
+// Any change of layout or meaning raises kVersion.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace bulkhead::abi {
+
+inline constexpr std::uint32_t kVersion = 1;
+inline constexpr const char* kEntryPoint = "bulkhead_plugin_v1";
+
+// ----- The ELF note: what is known of a library before its first byte runs -----
+
+inline constexpr std::uint32_t kNoteType = 1;
+
+// The one entry of section .note.bulkhead, in the layout of an ELF note.
+struct Note {
+  std::uint32_t name_bytes;
+  std::uint32_t descriptor_bytes;
+  std::uint32_t type;
+  char name[12];  // "bulkhead", as in kNoteName
+  std::uint32_t version;
+  char compiler[60];  // for people: "gcc 12.2.0 libstdc++"
+};
+inline constexpr std::string_view kNoteName{"bulkhead"};
+static_assert(sizeof(Note) == 88);
+
+// ----- Values -----
+
+// Not terminated; belongs to whoever passes it, for the time of the call.
+struct Text {
+  const char* data;
+  std::size_t size;
+};
+inline Text text(std::string_view view) { return {view.data(), view.size()}; }
+inline std::string_view view(Text text) {
+  return text.size == 0 ? std::string_view{} : std::string_view{text.data, text.size};
+}
+
+enum class DType : std::int32_t {
+  kBool,
+  kUInt8,
+  kInt8,
+  kInt16,
+  kInt32,
+  kInt64,
+  kFloat16,
+  kBFloat16,
+  kFloat32,
+  kFloat64,
+};
+
+struct Tensor {
+  Text name;
+  DType dtype;
+  std::int32_t dims;
+  const std::int64_t* shape;
+  const std::int64_t* strides;  // in elements
+  const void* data;
+};
+
+struct Metric {
+  Text name;
+  double value;
+};
+
+// A constructor argument: one node of the tree below `with`.
+struct Value {
+  enum class Kind : std::int32_t { kNull, kBool, kInt, kFloat, kText, kList, kMap };
+  Kind kind;
+  std::int64_t integer;  // kInt; kBool: 0 or 1
+  double real;           // kFloat
+  Text text;             // kText
+  std::size_t count;     // kList, kMap
+  const Value* items;    // `count` of them
+  const Text* keys;      // kMap: `count` of them
+};
+
+// What stays the same for an incarnation.
+struct Facts {
+  std::int64_t rank;
+  std::int64_t local_rank;
+  std::int64_t node_rank;
+  std::int64_t world_size;
+  std::int64_t local_world_size;
+  std::int64_t generation;
+  std::int64_t run_seed;
+  std::int32_t is_distributed;
+  std::int32_t is_main;
+  Text device;
+  Text scope;
+  Text project;
+  Text run_dir;
+  Text plugin;
+  std::size_t map_loc_count;
+  const Text* map_loc_from;
+  const Text* map_loc_to;
+};
+
+// One call of one hook.
+struct Call {
+  Text hook;
+  std::int64_t epoch;
+  std::int64_t global_step;
+  std::int64_t step_in_epoch;
+  std::int64_t epoch_length;
+  std::int64_t max_steps;
+  std::int64_t max_epochs;
+  std::int64_t micro_batch;
+  double lr;
+  double grad_norm;
+  std::int32_t has_best_metric;
+  std::int32_t replaying;
+  double best_metric;
+  Text call_id;
+  std::size_t metric_count;
+  const Metric* metrics;
+  std::uint64_t rng_key[2];
+  std::size_t tensor_count;  // transforms
+  const Tensor* tensors;
+  Text state;  // load_state_dict
+};
+
+inline constexpr std::uint32_t kStop = 1;
+inline constexpr std::uint32_t kStopEpoch = 2;
+inline constexpr std::uint32_t kSave = 4;
+inline constexpr std::uint32_t kValidate = 8;
+inline constexpr std::uint32_t kLog = 16;
+
+// What a plugin may say while it is constructed or called.  None of these
+// throws; what they are given they copy, except owned bytes.
+struct Host {
+  void* self;
+  // An exception left the plugin.  At most once, instead of any answer.
+  void (*fail)(void* self, Text type, Text message);
+  // Construction only: argument `key` is wrong.  `candidates` are names among
+  // which the person may have meant one; the host adds the nearest.
+  void (*refuse)(void* self, Text key, Text message, const Text* candidates, std::size_t count);
+  // Flags of kStop …, and the reason of a stop.
+  void (*control)(void* self, std::uint32_t flags, Text reason);
+  // Transforms: this input tensor is taken over as it is.
+  void (*keep)(void* self, Text name);
+  // Transforms: a dense tensor.  The host owns `owner` from here on and calls
+  // release(owner) once, on any thread, when the bytes are sent.
+  void (*put)(void* self, const Tensor* tensor, void* owner, void (*release)(void* owner));
+  // state_dict: the bytes, copied.
+  void (*state)(void* self, Text bytes);
+  // At once, in the middle of the call.
+  void (*note)(void* self, Text text, const Metric* metrics, std::size_t count);
+  void (*progress)(void* self, const Metric* detail, std::size_t count);
+};
+
+// What a library exports: its one plugin.
+struct Table {
+  std::uint32_t version;
+  std::int32_t steers;
+  std::int32_t stateless;
+  std::int32_t seeded;
+  Text class_name;
+  std::size_t hook_count;  // the overridden ones
+  const Text* hooks;
+  std::size_t claim_count;
+  const Text* claims;
+  // nullptr after fail() or refuse().
+  void* (*create)(const Facts* facts, const Value* with, const std::uint64_t rng_key[2], const Host* host);
+  void (*call)(void* plugin, const Facts* facts, const Call* call, const Host* host);
+  void (*destroy)(void* plugin);
+};
+
+// extern "C" const Table* bulkhead_plugin_v1();
+using EntryPoint = const Table* (*)();
+
+}  // namespace bulkhead::abi

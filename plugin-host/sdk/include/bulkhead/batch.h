@@ -1,0 +1,196 @@
+// A batch: named tensors, seen through typed views.
+//
+// Reading costs nothing.  A tensor that is not touched travels no further: the
+// rank keeps its own.  mutable_view() is writable and already the output.
+// Views stay valid until the hook returns.  Every mistake (a name that is not
+// there, another type) is a std::invalid_argument that says what is there.
+//
+// Text has `input_ids` and `labels`, int64 [N, T]; images `images`, float32
+// [N, C, H, W], and `labels`, int64 [N]; csv `features`, float32 [N, F], and
+// `labels`.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "bulkhead/abi.h"
+#include "bulkhead/dtype.h"
+#include "bulkhead/tensor_view.h"
+
+namespace bulkhead {
+inline namespace sdk_v1 {
+
+class Batch {
+ public:
+  std::vector<std::string> names() const {
+    std::vector<std::string> names;
+    for (const Entry& entry : entries_) names.push_back(entry.name);
+    return names;
+  }
+  bool has(std::string_view name) const { return find(name) != nullptr; }
+  DType dtype(std::string_view name) const { return at(name).dtype; }
+  const Shape& shape(std::string_view name) const { return at(name).shape; }
+
+  // Read-only, without a copy; view<float> and view<const float> are the same.
+  template <class T>
+  TensorView<const std::remove_const_t<T>> view(std::string_view name) const {
+    const Entry& entry = typed<T>(name);
+    return {static_cast<const T*>(entry.data), entry.shape, entry.strides};
+  }
+
+  // Writable and dense, filled with the input's elements; what is written goes
+  // into the output.
+  template <class T>
+  TensorView<T> mutable_view(std::string_view name) {
+    Entry& entry = const_cast<Entry&>(typed<T>(name));
+    if (!entry.storage) copy_in(entry);
+    return {static_cast<T*>(entry.storage.get()), entry.shape, entry.strides};
+  }
+
+  // A new tensor, zeros; it replaces one of the same name.  At most 8
+  // dimensions and 256 tensors.
+  template <class T>
+  TensorView<T> add(std::string_view name, const Shape& shape) {
+    Entry entry{std::string(name), dtype_of<T>(), shape, dense_strides(shape), nullptr, nullptr};
+    allocate(entry);
+    std::memset(entry.storage.get(), 0, bytes_of(entry));
+    T* data = static_cast<T*>(entry.storage.get());
+    if (Entry* old = find(name)) {
+      retire(*old);
+      *old = std::move(entry);
+    } else {
+      entries_.push_back(std::move(entry));
+    }
+    return {data, shape, dense_strides(shape)};
+  }
+
+  void remove(std::string_view name) {
+    retire(const_cast<Entry&>(at(name)));
+    std::erase_if(entries_, [&](const Entry& entry) { return entry.name == name; });
+  }
+
+  // Made by the host, which keeps the inputs' memory.
+  Batch(const abi::Tensor* tensors, std::size_t count) {
+    for (const abi::Tensor& tensor : std::span(tensors, count)) {
+      const auto dims = static_cast<std::size_t>(tensor.dims);
+      entries_.push_back({std::string(abi::view(tensor.name)), tensor.dtype,
+                          Shape(tensor.shape, tensor.shape + dims),
+                          Shape(tensor.strides, tensor.strides + dims), tensor.data, nullptr});
+    }
+  }
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+
+  // After the hook: gives the host what changed and names what did not.
+  void hand_over(const abi::Host& host) const {
+    for (const Entry& entry : entries_) {
+      if (!entry.storage) {
+        host.keep(host.self, abi::text(entry.name));
+        continue;
+      }
+      auto owner = std::make_unique<std::shared_ptr<void>>(entry.storage);
+      const abi::Tensor tensor{
+          abi::text(entry.name), entry.dtype,          static_cast<std::int32_t>(entry.shape.size()),
+          entry.shape.data(),    entry.strides.data(), entry.data};
+      host.put(host.self, &tensor, owner.release(),
+               [](void* kept) { delete static_cast<std::shared_ptr<void>*>(kept); });
+    }
+  }
+
+ private:
+  struct Entry {
+    std::string name;
+    DType dtype;
+    Shape shape;
+    Shape strides;
+    const void* data;
+    std::shared_ptr<void> storage;  // null: still the input's memory
+  };
+  static constexpr std::align_val_t kAlignment{64};
+
+  Entry* find(std::string_view name) {
+    for (Entry& entry : entries_) {
+      if (entry.name == name) return &entry;
+    }
+    return nullptr;
+  }
+  const Entry* find(std::string_view name) const { return const_cast<Batch*>(this)->find(name); }
+
+  const Entry& at(std::string_view name) const {
+    if (const Entry* entry = find(name)) return *entry;
+    std::string present;
+    for (const Entry& entry : entries_) present += (present.empty() ? "" : ", ") + entry.name;
+    throw std::invalid_argument("the batch has no tensor \"" + std::string(name) + "\"; it has " +
+                                (present.empty() ? "none" : present));
+  }
+
+  template <class T>
+  const Entry& typed(std::string_view name) const {
+    const Entry& entry = at(name);
+    if (entry.dtype == dtype_of<T>()) return entry;
+    throw std::invalid_argument("\"" + std::string(name) + "\" holds " + std::string(name_of(entry.dtype)) +
+                                ", not " + std::string(name_of(dtype_of<T>())));
+  }
+
+  static std::size_t bytes_of(const Entry& entry) {
+    return static_cast<std::size_t>(count_of(entry.shape) * size_bytes(entry.dtype));
+  }
+
+  static void allocate(Entry& entry) {
+    std::int64_t bytes = size_bytes(entry.dtype);
+    for (const std::int64_t extent : entry.shape) {
+      if (extent < 0) throw std::invalid_argument("\"" + entry.name + "\" has a negative extent");
+      if (__builtin_mul_overflow(bytes, extent, &bytes))
+        throw std::invalid_argument("\"" + entry.name + "\" is too large");
+    }
+    // One byte at least, so that an empty tensor of the plugin's is not taken for the input.
+    void* memory = ::operator new(static_cast<std::size_t>(bytes) + 1, kAlignment);
+    entry.storage = {memory, [](void* data) { ::operator delete(data, kAlignment); }};
+    entry.data = memory;
+  }
+
+  static void copy_in(Entry& entry) {
+    const Entry input = entry;
+    allocate(entry);
+    entry.strides = dense_strides(entry.shape);
+    if (input.strides == entry.strides) {
+      std::memcpy(entry.storage.get(), input.data, bytes_of(entry));
+      return;
+    }
+    auto* to = static_cast<std::byte*>(entry.storage.get());
+    gather(input, 0, static_cast<const std::byte*>(input.data), to);
+  }
+
+  // Copies from dimension `dim` on, element by element, and moves `to` along.
+  static void gather(const Entry& input, std::size_t dim, const std::byte* from, std::byte*& to) {
+    const std::int64_t element = size_bytes(input.dtype);
+    if (dim == input.shape.size()) {
+      std::memcpy(to, from, static_cast<std::size_t>(element));
+      to += element;
+      return;
+    }
+    for (std::int64_t i = 0; i < input.shape[dim]; ++i) {
+      gather(input, dim + 1, from + i * input.strides[dim] * element, to);
+    }
+  }
+
+  // Views of what was replaced stay valid too.
+  void retire(Entry& entry) {
+    if (entry.storage) retired_.push_back(std::move(entry.storage));
+  }
+
+  std::vector<Entry> entries_;
+  std::vector<std::shared_ptr<void>> retired_;
+};
+
+}  // namespace sdk_v1
+}  // namespace bulkhead

@@ -1,0 +1,86 @@
+// A typed look at a tensor's elements: pointer, shape, strides.  It owns
+// nothing and is valid until the hook that got it returns.
+#pragma once
+
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+namespace bulkhead {
+inline namespace sdk_v1 {
+
+using Shape = std::vector<std::int64_t>;
+
+// Number of elements.
+inline std::int64_t count_of(const Shape& shape) {
+  std::int64_t count = 1;
+  for (const std::int64_t extent : shape) count *= extent;
+  return count;
+}
+
+// Strides, in elements, of a dense row-major tensor.
+inline Shape dense_strides(const Shape& shape) {
+  Shape strides(shape.size(), 1);
+  for (std::size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * shape[i];
+  return strides;
+}
+
+// T is const for a read-only view.
+template <class T>
+class TensorView {
+ public:
+  TensorView(T* data, Shape shape, Shape strides)
+      : data_(data), shape_(std::move(shape)), strides_(std::move(strides)) {}
+
+  T* data() const { return data_; }
+  const Shape& shape() const { return shape_; }
+  const Shape& strides() const { return strides_; }  // in elements
+  std::int64_t shape(std::size_t dim) const { return shape_.at(dim); }
+  std::size_t dims() const { return shape_.size(); }
+  std::int64_t size() const { return count_of(shape_); }
+
+  // The element at these indices, one for each dimension; checked in debug
+  // builds only.
+  template <class... Index>
+  T& operator()(Index... index) const {
+    assert(sizeof...(index) == shape_.size());
+    std::size_t dim = 0;
+    std::int64_t offset = 0;
+    const auto step = [&](std::int64_t i) {
+      assert(i >= 0 && i < shape_[dim]);
+      offset += i * strides_[dim++];
+    };
+    (step(static_cast<std::int64_t>(index)), ...);
+    return data_[offset];
+  }
+
+  // True when the elements lie densely, in row-major order.
+  bool is_contiguous() const {
+    std::int64_t dense = 1;
+    for (std::size_t i = shape_.size(); i-- > 0;) {
+      if (shape_[i] != 1 && strides_[i] != dense) return size() == 0;
+      dense *= shape_[i];
+    }
+    return true;
+  }
+
+  // All elements in row-major order.  Throws std::invalid_argument when the
+  // view is not contiguous; mutable views always are.
+  std::span<T> flat() const {
+    if (!is_contiguous())
+      throw std::invalid_argument("flat() needs a contiguous view; use indices or mutable_view");
+    return {data_, static_cast<std::size_t>(size())};
+  }
+
+ private:
+  T* data_;
+  Shape shape_;
+  Shape strides_;
+};
+
+}  // namespace sdk_v1
+}  // namespace bulkhead

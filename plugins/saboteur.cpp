@@ -1,0 +1,219 @@
+// Saboteur: does a chosen harm at a chosen hook, step and rank.  The tool of
+// tests and of the quickstart; saboteur.py takes the same arguments.
+//
+//   with: {how: segv,           # segv abort kill exit0 exit3 terminate: the process ends
+//                               # hang stop: it answers no more (stop: SIGSTOP to itself)
+//                               # raise (or throw): an exception
+//                               # garbage: bytes that are no message, on every connection
+//                               # nan wrong_shape wrong_type: a bad batch (transform_train_batch only)
+//          hook: on_step_end,   # any hook, or __init__
+//          step: 0,             # ctx.global_step, one or a list, -1 = any; state hooks: of the call
+//                               # before; __init__: not looked at
+//          rank: 0,             # -1 = every rank
+//          times: 1}            # at each coordinate, over all restarts of this process
+//
+// Deaths are counted in files under <run_dir>/saboteur, since memory is lost
+// with the process.  To show that nothing else is lost, it also keeps a counter
+// of its calls as state, and swaps the first two elements of each row of a
+// batch when the counter is odd: equal weights prove an exact replay.
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <stdexcept>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "bulkhead/plugin.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using bulkhead::Batch;
+using bulkhead::Context;
+
+const std::vector<std::string> kHarms{"segv", "abort", "kill",    "exit0", "exit3",       "terminate", "hang",
+                                      "stop", "raise", "garbage", "nan",   "wrong_shape", "wrong_type"};
+
+// They are about a batch, so they need one.
+bool is_lie(const std::string& how) { return how == "nan" || how.starts_with("wrong_"); }
+
+[[noreturn]] void wait_for_ever() {
+  for (;;) ::pause();
+}
+
+void segv() {
+  std::signal(SIGSEGV, SIG_DFL);  // also where a sanitizer has its own handler
+  std::raise(SIGSEGV);
+}
+
+// A well-framed ZMTP frame (RFC 23: flags, size, body) whose body no msgpack
+// decoder takes, so that the peer sees a malformed message at once.
+void write_garbage() {
+  constexpr unsigned char kFrame[] = {0x00, 0x08, 0xc1, 0xc1, 0xc1, 0xc1, 0xde, 0xad, 0xbe, 0xef};
+  for (const auto& entry : fs::directory_iterator("/proc/self/fd")) {
+    const int fd = std::atoi(entry.path().filename().c_str());
+    sockaddr_storage peer{};
+    socklen_t size = sizeof peer;
+    if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) != 0) continue;  // no connected socket
+    [[maybe_unused]] const ssize_t sent = ::send(fd, kFrame, sizeof kFrame, MSG_NOSIGNAL | MSG_DONTWAIT);
+  }
+}
+
+// Harm that needs no batch.  Returns where the hook goes on.
+void harm(const std::string& how) {
+  if (how == "segv") segv();
+  if (how == "abort") std::abort();
+  if (how == "kill") ::kill(::getpid(), SIGKILL);
+  if (how == "exit0") std::exit(0);
+  if (how == "exit3") std::exit(3);
+  if (how == "terminate") std::terminate();
+  if (how == "hang") wait_for_ever();
+  if (how == "stop") ::kill(::getpid(), SIGSTOP);
+  if (how == "raise") throw std::runtime_error("the saboteur was asked to raise");
+  if (how == "garbage") write_garbage();
+}
+
+// The tensor that is tampered with.
+std::string main_tensor(const Batch& batch) {
+  for (const char* name : {"input_ids", "features", "images"}) {
+    if (batch.has(name)) return name;
+  }
+  return {};
+}
+
+// Calls work(view) with the tensor as what it is; other types are left alone.
+template <class Work>
+void with_view(Batch& batch, const std::string& name, const Work& work) {
+  if (batch.dtype(name) == bulkhead::DType::kInt64) work(batch.mutable_view<std::int64_t>(name));
+  if (batch.dtype(name) == bulkhead::DType::kFloat32) work(batch.mutable_view<float>(name));
+}
+
+void swap_first_two(Batch& batch) {
+  const std::string name = main_tensor(batch);
+  if (name.empty() || batch.shape(name).empty()) return;
+  with_view(batch, name, [](const auto& view) {
+    const auto row = static_cast<std::size_t>(view.shape().back());
+    const auto values = view.flat();
+    for (std::size_t at = 0; row >= 2 && at < values.size(); at += row) std::swap(values[at], values[at + 1]);
+  });
+}
+
+void spoil(Batch& batch, const std::string& how) {
+  const std::string name = main_tensor(batch);
+  if (name.empty()) return;
+  if (how == "wrong_shape") {
+    bulkhead::Shape longer = batch.shape(name);
+    longer.push_back(3);
+    if (batch.dtype(name) == bulkhead::DType::kInt64) batch.add<std::int64_t>(name, longer);
+    if (batch.dtype(name) == bulkhead::DType::kFloat32) batch.add<float>(name, longer);
+  }
+  if (how == "wrong_type") batch.add<double>(name, bulkhead::Shape(batch.shape(name)));
+  if (how == "nan" && batch.dtype(name) == bulkhead::DType::kFloat32) {
+    std::ranges::fill(batch.mutable_view<float>(name).flat(), std::numeric_limits<float>::quiet_NaN());
+  }
+}
+
+struct Saboteur : bulkhead::Plugin {
+  explicit Saboteur(const bulkhead::Options& with)
+      : how_(with.get("how", "segv")),
+        hook_(with.get("hook", "on_step_end")),
+        steps_(with.get<std::vector<std::int64_t>>("step", {0})),
+        rank_(with.get<std::int64_t>("rank", 0)),
+        times_(with.get<std::int64_t>("times", 1)),
+        facts_(with.facts()) {
+    if (how_ == "throw") how_ = "raise";
+    if (std::ranges::find(kHarms, how_) == kHarms.end()) {
+      std::string known;
+      for (const std::string& harm : kHarms) known += (known.empty() ? "" : ", ") + harm;
+      with.reject("how", "must be one of " + known + ", not \"" + how_ + "\"");
+    }
+    const auto& hooks = bulkhead::entry::kHookNames;
+    if (hook_ != "__init__" && std::ranges::find(hooks, hook_) == hooks.end()) {
+      with.reject("hook", "must be a hook or __init__, not \"" + hook_ + "\"");
+    }
+    if (is_lie(how_) && hook_ != "transform_train_batch") {
+      with.reject("how", "is " + how_ + ", which needs hook: transform_train_batch, not " + hook_);
+    }
+    at("__init__", 0);
+  }
+
+  void setup(Context& ctx) override { on("setup", ctx); }
+  void on_train_start(Context& ctx) override { on("on_train_start", ctx); }
+  void on_train_end(Context& ctx) override { on("on_train_end", ctx); }
+  void on_epoch_start(Context& ctx) override { on("on_epoch_start", ctx); }
+  void on_epoch_end(Context& ctx) override { on("on_epoch_end", ctx); }
+  void on_step_start(Context& ctx) override { on("on_step_start", ctx); }
+  void on_step_end(Context& ctx) override { on("on_step_end", ctx); }
+  bool should_stop(Context& ctx) override { return on("should_stop", ctx), false; }
+  void on_validate_start(Context& ctx) override { on("on_validate_start", ctx); }
+  void on_validate_step_end(Context& ctx) override { on("on_validate_step_end", ctx); }
+  void on_validate_end(Context& ctx) override { on("on_validate_end", ctx); }
+  void on_save_start(Context& ctx) override { on("on_save_start", ctx); }
+  void on_save_end(Context& ctx) override { on("on_save_end", ctx); }
+  void on_load(Context& ctx) override { on("on_load", ctx); }
+
+  void transform_train_batch(Batch& batch, Context& ctx) override {
+    if (counter_ % 2 == 1) swap_first_two(batch);
+    step_ = ctx.global_step;
+    ++counter_;
+    if (at("transform_train_batch", step_)) spoil(batch, how_);
+  }
+
+  std::string state_dict() override {
+    at("state_dict", step_);
+    return std::to_string(counter_);
+  }
+  void load_state_dict(std::string_view state) override {
+    counter_ = std::stoll(std::string(state));
+    at("load_state_dict", step_);
+  }
+
+ private:
+  void on(const std::string& hook, Context& ctx) {
+    step_ = ctx.global_step;
+    ++counter_;
+    at(hook, step_);
+  }
+
+  // Does the harm when this is the place; true when it was and the hook lives on.
+  bool at(const std::string& hook, std::int64_t step) {
+    if (hook != hook_ || (rank_ >= 0 && facts_.rank != rank_)) return false;
+    const bool any = hook == "__init__" || std::ranges::find(steps_, -1) != steps_.end();
+    if (!any && std::ranges::find(steps_, step) == steps_.end()) return false;
+    if (!count_down(step)) return false;
+    harm(how_);
+    return true;
+  }
+
+  // One more death at this coordinate, on record before it happens; false when
+  // there were enough.
+  bool count_down(std::int64_t step) const {
+    const fs::path folder = fs::path(facts_.run_dir) / "saboteur";
+    fs::create_directories(folder);
+    const fs::path mark = folder / (facts_.plugin + "-" + std::to_string(facts_.rank) + "-" + hook_ + "-" +
+                                    std::to_string(step));
+    std::error_code none_yet;
+    const auto deaths = fs::file_size(mark, none_yet);
+    if ((none_yet ? 0 : static_cast<std::int64_t>(deaths)) >= times_) return false;
+    std::ofstream file(mark, std::ios::app);
+    file << '!' << std::flush;
+    if (!file) throw std::runtime_error("cannot write " + mark.string());
+    return true;
+  }
+
+  std::string how_;
+  std::string hook_;
+  std::vector<std::int64_t> steps_;
+  std::int64_t rank_;
+  std::int64_t times_;
+  bulkhead::Facts facts_;
+  std::int64_t step_ = 0;  // of the last call that had one
+  std::int64_t counter_ = 0;
+};
+
+}  // namespace
+
+BULKHEAD_PLUGIN(Saboteur)

@@ -1,0 +1,162 @@
+"""A plugin that dies, hangs or lies at a chosen place: the tool of the fault tests and the quickstart.
+
+    plugins:
+      - use: saboteur.py
+        with: {how: segv, hook: on_step_end, step: [3, 7], rank: 0, times: 1}
+
+how    segv abort kill exit0 exit3 raise hang stop (SIGSTOP) garbage (on the wire), and, for transform_train_batch,
+       nan wrong_shape wrong_type
+hook   any hook, or __init__; a constructor has no step, so `step` is not looked at there
+step   ctx.global_step, one or several; -1 is any
+rank   -1 is any
+times  faults at each (hook, step, rank), counted over restarts by files in RUN_DIR/saboteur
+
+When it lets a batch pass it changes it a little, as a function of how many it has seen: weights that equal those of
+an undisturbed run (times: 0) prove that its state came back exactly.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from typing import List, Union
+
+import numpy as np
+
+import bulkhead
+from bulkhead import host
+
+LIES = ("nan", "wrong_shape", "wrong_type")  # about the output, so they need one
+WAYS = ("segv", "abort", "kill", "exit0", "exit3", "raise", "hang", "stop", "garbage") + LIES
+
+
+class Saboteur(bulkhead.Plugin):
+    def __init__(
+        self,
+        how: str = "segv",
+        hook: str = "on_step_end",
+        step: Union[int, List[int]] = 0,
+        rank: int = 0,
+        times: int = 1,
+    ):
+        if how not in WAYS:
+            raise ValueError(f'how must be one of {", ".join(WAYS)}, not "{how}"')
+        if hook != "__init__" and hook not in HOOKS:
+            raise ValueError(f'hook must be __init__ or one of {", ".join(HOOKS)}, not "{hook}"')
+        if how in LIES and hook != "transform_train_batch":
+            raise ValueError(f"how: {how} needs hook: transform_train_batch, not {hook}")
+        self.how, self.hook, self.rank, self.times = how, hook, rank, times
+        self.steps = [step] if isinstance(step, int) else list(step)
+        self.seen = 0
+        facts = bulkhead.facts()
+        if hook == "__init__" and rank in (-1, facts.rank):
+            self._strike(facts.run_dir, f"{facts.plugin}-{facts.rank}-__init__")
+
+    def transform_train_batch(self, batch, ctx):
+        lie = self._visit("transform_train_batch", ctx)
+        self.seen += 1
+        for name in list(batch):
+            if batch[name].dtype.kind == "f":
+                batch.mutable(name)[...] += 0.001 * (self.seen % 7)
+            elif name == "input_ids" and batch[name].shape[-1] >= 2 and self.seen % 2:
+                ids = batch.mutable(name)
+                ids[..., [0, 1]] = ids[..., [1, 0]]
+        if lie:
+            self._lie(batch)
+
+    def on_step_end(self, ctx):
+        self._visit("on_step_end", ctx)
+        self.seen += 1
+
+    def should_stop(self, ctx):
+        self._visit("should_stop", ctx)
+        return False
+
+    def state_dict(self, ctx):
+        self._visit("state_dict", ctx)
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state, ctx):
+        self._visit("load_state_dict", ctx)
+        self.seen = state["seen"]
+
+    def _visit(self, hook, ctx):
+        """Strikes if this is the place; True: the output shall be a lie."""
+        if hook != self.hook or self.rank not in (-1, ctx.rank):
+            return False
+        if -1 not in self.steps and ctx.global_step not in self.steps:
+            return False
+        plugin = bulkhead.facts().plugin
+        return self._strike(ctx.run_dir, f"{plugin}-{ctx.rank}-{hook}-{ctx.global_step}-{ctx.micro_batch}")
+
+    def _strike(self, run_dir, place):
+        if not self._take_turn(run_dir, place):
+            return False
+        sys.stdout.flush()
+        if self.how not in LIES:
+            FAULTS[self.how]()
+        return self.how in LIES
+
+    def _take_turn(self, run_dir, place):
+        """Whether a fault is left for this place; a file made before the blow counts it."""
+        folder = os.path.join(run_dir, "saboteur")
+        os.makedirs(folder, exist_ok=True)
+        for turn in range(self.times):
+            try:
+                os.close(os.open(os.path.join(folder, f"{place}-{turn}"), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+                return True
+            except FileExistsError:
+                continue
+        return False
+
+    def _lie(self, batch):
+        for name in list(batch):
+            array = batch[name]
+            if self.how == "nan" and array.dtype.kind == "f":
+                batch.mutable(name)[...] = np.nan
+            elif self.how == "wrong_shape":
+                batch[name] = array[:-1]
+            elif self.how == "wrong_type":
+                batch[name] = array.astype(np.float64 if array.dtype != np.float64 else np.float32)
+
+
+def _only_visits(hook):
+    def method(self, ctx):
+        self._visit(hook, ctx)
+
+    method.__name__ = hook
+    return method
+
+
+HOOKS = (
+    "setup", "on_train_start", "on_train_end", "on_epoch_start", "on_epoch_end", "on_step_start", "on_step_end",
+    "should_stop", "on_validate_start", "on_validate_step_end", "on_validate_end", "on_save_start", "on_save_end",
+    "on_load", "transform_train_batch", "state_dict", "load_state_dict",
+)  # fmt: skip
+for _hook in HOOKS:
+    if _hook not in vars(Saboteur):
+        setattr(Saboteur, _hook, _only_visits(_hook))
+
+
+def _raise():
+    raise RuntimeError("the saboteur was here")
+
+
+def _garbage():
+    serving = host.current()
+    socket = serving.data_socket or serving.control_socket
+    socket.send_multipart([b"\xc1 this is not msgpack", os.urandom(64)])
+
+
+FAULTS = {
+    "segv": lambda: ctypes.string_at(0),
+    "abort": os.abort,
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "exit0": lambda: sys.exit(0),
+    "exit3": lambda: sys.exit(3),
+    "raise": _raise,
+    "hang": lambda: threading.Event().wait(),
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "garbage": _garbage,
+}

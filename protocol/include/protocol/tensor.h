@@ -1,0 +1,68 @@
+// Tensors as they travel: a name, a type, a shape and bytes that nobody
+// copies.  No arithmetic here; the worker turns them into torch tensors, a
+// host into views.  Values only; any thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "protocol/result.h"
+
+namespace bulkhead {
+
+enum class DType : std::uint8_t {
+  kBool,
+  kUInt8,
+  kInt8,
+  kInt16,
+  kInt32,
+  kInt64,
+  kFloat16,
+  kBFloat16,
+  kFloat32,
+  kFloat64,
+};
+
+// "float32", as numpy and torch spell it.
+std::string_view name_of(DType dtype);
+Result<DType> dtype_named(std::string_view name);
+std::int64_t size_bytes(DType dtype);
+
+// Bytes with shared ownership: the owner keeps them alive, nobody writes.
+struct Blob {
+  std::shared_ptr<const void> owner;
+  const std::byte* data = nullptr;
+  std::size_t size = 0;
+
+  std::string_view text() const { return {reinterpret_cast<const char*>(data), size}; }
+  static Blob of(std::string bytes);
+  static Blob of(std::vector<std::byte> bytes);
+};
+
+// Dense, row-major.
+struct Tensor {
+  std::string name;
+  DType dtype = DType::kFloat32;
+  std::vector<std::int64_t> shape;
+  Blob bytes;
+
+  // Product of the shape, times the element size.  The codec has checked that
+  // it does not overflow and equals bytes.size.
+  std::int64_t size_bytes() const;
+  // Same name, type and shape.
+  bool same_schema(const Tensor& other) const {
+    return name == other.name && dtype == other.dtype && shape == other.shape;
+  }
+};
+
+// A batch: named tensors in a fixed order.
+using Batch = std::vector<Tensor>;
+
+// "input_ids int64[16,256], labels int64[16,256]"
+std::string describe(const Batch& batch);
+
+}  // namespace bulkhead

@@ -1,0 +1,412 @@
+#include "protocol/codec.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+#include <msgpack.hpp>
+
+namespace bulkhead {
+namespace {
+
+using Packer = msgpack::packer<msgpack::sbuffer>;
+constexpr std::align_val_t kTensorAlignment{64};
+
+template <class T>
+concept Visited = requires(T& value) { T::visit(value, [](const char*, auto&) {}); };
+
+std::size_t chunks_of(std::size_t bytes) { return (bytes + kChunkBytes - 1) / kChunkBytes; }
+
+// ----- Encoding -----
+
+class Encoder {
+ public:
+  template <class Body>
+  Frames encode(const Body& body) {
+    frames_.emplace_back();
+    std::uint32_t fields = 1;
+    Body::visit(body, [&](const char*, const auto&) { ++fields; });
+    packer_.pack_map(fields);
+    put(std::string("type"));
+    put(std::string(Body::kType));
+    put_fields(body);
+    CHECK(buffer_.size() <= kMaxFrameBytes, "an envelope of " + std::to_string(buffer_.size()) + " bytes");
+    CHECK(frames_.size() <= kMaxFrames, "a message of " + std::to_string(frames_.size()) + " frames");
+    frames_[0] = Blob::of(std::string(buffer_.data(), buffer_.size()));
+    return std::move(frames_);
+  }
+
+ private:
+  template <class Struct>
+  void put_fields(const Struct& value) {
+    Struct::visit(value, [&](const char* name, const auto& member) {
+      put(std::string(name));
+      put(member);
+    });
+  }
+
+  void put(bool value) { packer_.pack(value); }
+  void put(std::int64_t value) { packer_.pack(value); }
+  // By hand: msgpack-c writes a double without fraction as an integer, which
+  // loses −0.0 and whatever lies beyond 2⁶³.
+  void put(double value) {
+    char bytes[9] = {static_cast<char>(0xCB)};
+    const auto bits = std::bit_cast<std::uint64_t>(value);
+    for (int i = 0; i < 8; ++i) bytes[1 + i] = static_cast<char>(bits >> (56 - 8 * i));
+    buffer_.write(bytes, sizeof bytes);
+  }
+  void put(const std::string& value) {
+    CHECK(value.size() <= kMaxTextBytes, "a string of " + std::to_string(value.size()) + " bytes");
+    packer_.pack_str(static_cast<std::uint32_t>(value.size()));
+    packer_.pack_str_body(value.data(), static_cast<std::uint32_t>(value.size()));
+  }
+  template <class Tag>
+  void put(Id<Tag> id) {
+    packer_.pack(id.value);
+  }
+  template <class T>
+  void put(const std::optional<T>& value) {
+    if (value) {
+      put(*value);
+    } else {
+      packer_.pack_nil();
+    }
+  }
+  template <class T>
+  void put(const std::vector<T>& values) {
+    start_array(values.size(), std::is_same_v<T, Tensor> ? kMaxTensors : kMaxItems);
+    for (const T& value : values) put(value);
+  }
+  template <class T>
+  void put(const std::map<std::string, T>& values) {
+    start_map(values.size());
+    for (const auto& [key, value] : values) {
+      put(key);
+      put(value);
+    }
+  }
+  template <Visited Struct>
+  void put(const Struct& value) {
+    std::uint32_t fields = 0;
+    Struct::visit(value, [&](const char*, const auto&) { ++fields; });
+    packer_.pack_map(fields);
+    put_fields(value);
+  }
+  void put(const Blob& blob) {
+    packer_.pack_map(1);
+    put(std::string("bytes"));
+    put(static_cast<std::int64_t>(blob.size));
+    add_frames(blob);
+  }
+  void put(const Tensor& tensor) {
+    packer_.pack_map(3);
+    put(std::string("name"));
+    put(tensor.name);
+    put(std::string("dtype"));
+    put(std::string(name_of(tensor.dtype)));
+    put(std::string("shape"));
+    CHECK(tensor.shape.size() <= kMaxDims, tensor.name);
+    put(tensor.shape);
+    CHECK(tensor.size_bytes() == static_cast<std::int64_t>(tensor.bytes.size), tensor.name);
+    add_frames(tensor.bytes);
+  }
+  void put(const Value& value) {
+    switch (value.type()) {
+      case Value::value_t::boolean: return put(value.get<bool>());
+      case Value::value_t::number_integer:
+      case Value::value_t::number_unsigned: return put(value.get<std::int64_t>());
+      case Value::value_t::number_float: return put(value.get<double>());
+      case Value::value_t::string: return put(value.get_ref<const std::string&>());
+      case Value::value_t::array:
+        start_array(value.size(), kMaxItems);
+        for (const Value& item : value) put(item);
+        return;
+      case Value::value_t::object:
+        start_map(value.size());
+        for (const auto& [key, item] : value.items()) {
+          put(key);
+          put(item);
+        }
+        return;
+      default: packer_.pack_nil();
+    }
+  }
+
+  void start_array(std::size_t size, std::size_t most) {
+    CHECK(size <= most, "an array of " + std::to_string(size) + " items");
+    packer_.pack_array(static_cast<std::uint32_t>(size));
+  }
+  void start_map(std::size_t size) {
+    CHECK(size <= kMaxItems, "a map of " + std::to_string(size) + " items");
+    packer_.pack_map(static_cast<std::uint32_t>(size));
+  }
+
+  void add_frames(const Blob& blob) {
+    for (std::size_t at = 0; at < blob.size; at += kChunkBytes) {
+      frames_.push_back({blob.owner, blob.data + at, std::min(kChunkBytes, blob.size - at)});
+    }
+  }
+
+  msgpack::sbuffer buffer_;
+  Packer packer_{buffer_};
+  Frames frames_;
+};
+
+// ----- Decoding -----
+
+// Thrown and caught in this file only.
+struct Malformed {
+  std::string message;
+};
+
+class Decoder {
+ public:
+  explicit Decoder(const Frames& frames) : frames_(frames) {}
+
+  template <class Body>
+  Message decode(const msgpack::object& envelope) {
+    Body body;
+    read_fields(envelope, body);
+    if (next_frame_ != frames_.size()) throw Malformed{"frames are left over"};
+    return body;
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& what) const {
+    throw Malformed{(path_.empty() ? std::string("message") : path_) + " " + what};
+  }
+
+  template <class Struct>
+  void read_fields(const msgpack::object& object, Struct& value) {
+    if (object.type != msgpack::type::MAP) fail("must be a map");
+    Struct::visit(value, [&](const char* name, auto& member) {
+      const msgpack::object* found = find(object, name);
+      if (found == nullptr) return;  // keeps its default: an older peer does not know the field
+      const std::size_t length = path_.size();
+      path_ += (path_.empty() ? "" : ".") + std::string(name);
+      read(*found, member);
+      path_.resize(length);
+    });
+  }
+
+  static const msgpack::object* find(const msgpack::object& map, std::string_view name) {
+    for (std::uint32_t i = 0; i < map.via.map.size; ++i) {
+      const auto& entry = map.via.map.ptr[i];
+      if (entry.key.type == msgpack::type::STR && std::string_view(entry.key.via.str.ptr, entry.key.via.str.size) == name) {
+        return &entry.val;
+      }
+    }
+    return nullptr;
+  }
+
+  void read(const msgpack::object& object, bool& value) {
+    if (object.type != msgpack::type::BOOLEAN) fail("must be a boolean");
+    value = object.via.boolean;
+  }
+  void read(const msgpack::object& object, std::int64_t& value) {
+    if (object.type == msgpack::type::NEGATIVE_INTEGER) {
+      value = object.via.i64;
+    } else if (object.type == msgpack::type::POSITIVE_INTEGER &&
+               object.via.u64 <= static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
+      value = static_cast<std::int64_t>(object.via.u64);
+    } else {
+      fail("must be a 64-bit signed integer");
+    }
+  }
+  void read(const msgpack::object& object, double& value) {
+    if (object.type == msgpack::type::FLOAT32 || object.type == msgpack::type::FLOAT64) {
+      value = object.via.f64;
+      return;
+    }
+    std::int64_t whole = 0;
+    read(object, whole);
+    value = static_cast<double>(whole);
+  }
+  void read(const msgpack::object& object, std::string& value) {
+    if (object.type != msgpack::type::STR) fail("must be a string");
+    value.assign(object.via.str.ptr, object.via.str.size);
+  }
+  template <class Tag>
+  void read(const msgpack::object& object, Id<Tag>& id) {
+    read(object, id.value);
+  }
+  template <class T>
+  void read(const msgpack::object& object, std::optional<T>& value) {
+    if (object.type == msgpack::type::NIL) {
+      value.reset();
+    } else {
+      read(object, value.emplace());
+    }
+  }
+  template <class T>
+  void read(const msgpack::object& object, std::vector<T>& values) {
+    if (object.type != msgpack::type::ARRAY) fail("must be an array");
+    if constexpr (std::is_same_v<T, Tensor>) {
+      if (object.via.array.size > kMaxTensors) fail("holds too many tensors");
+    }
+    values.clear();
+    for (std::uint32_t i = 0; i < object.via.array.size; ++i) read(object.via.array.ptr[i], values.emplace_back());
+  }
+  template <class T>
+  void read(const msgpack::object& object, std::map<std::string, T>& values) {
+    if (object.type != msgpack::type::MAP) fail("must be a map");
+    values.clear();
+    for (std::uint32_t i = 0; i < object.via.map.size; ++i) {
+      std::string key;
+      read(object.via.map.ptr[i].key, key);
+      read(object.via.map.ptr[i].val, values[key]);
+    }
+  }
+  template <Visited Struct>
+  void read(const msgpack::object& object, Struct& value) {
+    read_fields(object, value);
+  }
+  void read(const msgpack::object& object, Blob& blob) {
+    if (object.type != msgpack::type::MAP) fail("must be a map");
+    const msgpack::object* bytes = find(object, "bytes");
+    std::int64_t size = 0;
+    if (bytes == nullptr) fail("has no \"bytes\"");
+    read(*bytes, size);
+    if (size < 0) fail("has a negative size");
+    blob = take_frames(static_cast<std::size_t>(size));
+  }
+  void read(const msgpack::object& object, Tensor& tensor) {
+    if (object.type != msgpack::type::MAP) fail("must be a map");
+    const msgpack::object* name = find(object, "name");
+    const msgpack::object* dtype = find(object, "dtype");
+    const msgpack::object* shape = find(object, "shape");
+    if (name == nullptr || dtype == nullptr || shape == nullptr) fail("needs name, dtype and shape");
+    std::string dtype_name;
+    read(*name, tensor.name);
+    read(*dtype, dtype_name);
+    read(*shape, tensor.shape);
+    const Result<DType> known = dtype_named(dtype_name);
+    if (!known) fail(known.error().message);
+    tensor.dtype = *known;
+    tensor.bytes = take_frames(checked_size(tensor));
+  }
+  std::size_t checked_size(const Tensor& tensor) const {
+    if (tensor.shape.size() > kMaxDims) fail("has too many dimensions");
+    std::int64_t size = size_bytes(tensor.dtype);
+    for (const std::int64_t extent : tensor.shape) {
+      if (extent < 0) fail("has a negative extent");
+      if (__builtin_mul_overflow(size, extent, &size)) fail("is too large");
+    }
+    return static_cast<std::size_t>(size);
+  }
+  void read(const msgpack::object& object, Value& value) {
+    switch (object.type) {
+      case msgpack::type::NIL: value = nullptr; return;
+      case msgpack::type::BOOLEAN: value = object.via.boolean; return;
+      case msgpack::type::POSITIVE_INTEGER:
+      case msgpack::type::NEGATIVE_INTEGER: {
+        std::int64_t number = 0;
+        read(object, number);
+        value = number;
+        return;
+      }
+      case msgpack::type::FLOAT32:
+      case msgpack::type::FLOAT64: value = object.via.f64; return;
+      case msgpack::type::STR: value = std::string(object.via.str.ptr, object.via.str.size); return;
+      case msgpack::type::ARRAY:
+        value = Value::array();
+        for (std::uint32_t i = 0; i < object.via.array.size; ++i) {
+          Value item;
+          read(object.via.array.ptr[i], item);
+          value.push_back(std::move(item));
+        }
+        return;
+      case msgpack::type::MAP:
+        value = Value::object();
+        for (std::uint32_t i = 0; i < object.via.map.size; ++i) {
+          std::string key;
+          read(object.via.map.ptr[i].key, key);
+          read(object.via.map.ptr[i].val, value[key]);
+        }
+        return;
+      default: fail("has a type that is not carried");
+    }
+  }
+
+  // The next frames, `size` bytes in all, gathered in aligned memory.
+  Blob take_frames(std::size_t size) {
+    const std::size_t count = chunks_of(size);
+    if (count > frames_.size() - next_frame_) fail("has fewer frames than its size says");
+    std::size_t present = 0;
+    for (std::size_t i = 0; i < count; ++i) present += frames_[next_frame_ + i].size;
+    if (present != size) fail("has frames of another size than its shape says");
+    std::shared_ptr<std::byte> owner(static_cast<std::byte*>(::operator new(std::max<std::size_t>(size, 1), kTensorAlignment)),
+                                     [](std::byte* data) { ::operator delete(data, kTensorAlignment); });
+    std::byte* to = owner.get();
+    for (std::size_t i = 0; i < count; ++i) {
+      const Blob& frame = frames_[next_frame_++];
+      if (frame.size > 0) std::memcpy(to, frame.data, frame.size);
+      to += frame.size;
+    }
+    return {owner, owner.get(), size};
+  }
+
+  const Frames& frames_;
+  std::size_t next_frame_ = 1;
+  std::string path_;
+};
+
+template <std::size_t... I>
+Message decode_as(std::string_view type, const msgpack::object& envelope, const Frames& frames, std::index_sequence<I...>) {
+  std::optional<Message> message;
+  const auto attempt = [&]<class Body>(std::type_identity<Body>) {
+    if (type != Body::kType) return false;
+    message = Decoder(frames).decode<Body>(envelope);
+    return true;
+  };
+  if (!(attempt(std::type_identity<std::variant_alternative_t<I, Message>>{}) || ...)) {
+    throw Malformed{"\"" + std::string(type.substr(0, 64)) + "\" is not a message type"};
+  }
+  return std::move(*message);
+}
+
+std::string_view type_in(const msgpack::object& envelope) {
+  if (envelope.type != msgpack::type::MAP) throw Malformed{"the envelope is not a map"};
+  for (std::uint32_t i = 0; i < envelope.via.map.size; ++i) {
+    const auto& [key, value] = envelope.via.map.ptr[i];
+    if (key.type == msgpack::type::STR && std::string_view(key.via.str.ptr, key.via.str.size) == "type" &&
+        value.type == msgpack::type::STR) {
+      return {value.via.str.ptr, value.via.str.size};
+    }
+  }
+  throw Malformed{"the envelope has no type"};
+}
+
+}  // namespace
+
+Frames encode(const Message& message) {
+  return std::visit([](const auto& body) { return Encoder().encode(body); }, message);
+}
+
+Result<Message> decode(const Frames& frames) {
+  if (frames.empty()) return Error{ErrorCode::kMalformed, "no frame"};
+  if (frames.size() > kMaxFrames) return Error{ErrorCode::kMalformed, "too many frames"};
+  for (const Blob& frame : frames) {
+    if (frame.size > kMaxFrameBytes) return Error{ErrorCode::kMalformed, "a frame is too large"};
+  }
+  try {
+    const msgpack::unpack_limit limit(kMaxItems, kMaxItems, kMaxTextBytes, kMaxTextBytes, 0, kMaxDepth);
+    std::size_t end = 0;
+    const msgpack::object_handle handle =
+        msgpack::unpack(frames[0].text().data(), frames[0].size, end, nullptr, nullptr, limit);
+    if (end != frames[0].size) return Error{ErrorCode::kMalformed, "bytes are left over after the envelope"};
+    return decode_as(type_in(handle.get()), handle.get(), frames,
+                     std::make_index_sequence<std::variant_size_v<Message>>{});
+  } catch (const Malformed& malformed) {
+    return Error{ErrorCode::kMalformed, malformed.message};
+  } catch (const std::exception& error) {  // msgpack-c's own, and bad_alloc
+    return Error{ErrorCode::kMalformed, std::string("not an envelope: ") + error.what()};
+  }
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,69 @@
+#include "protocol/hooks.h"
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace bulkhead {
+namespace {
+
+std::vector<std::string> names() {
+  std::vector<std::string> all;
+  for (const HookInfo& hook : all_hooks()) all.emplace_back(hook.name);
+  return all;
+}
+
+TEST(Hooks, NamesEachHookOnce) {
+  const std::vector<std::string> all = names();
+  EXPECT_EQ(std::set<std::string>(all.begin(), all.end()).size(), all.size());
+  for (const HookInfo& hook : all_hooks()) EXPECT_FALSE(hook.when.empty()) << hook.name;
+}
+
+TEST(Hooks, FindsAHookByItsNameAndNothingElse) {
+  for (const HookInfo& hook : all_hooks()) EXPECT_EQ(find_hook(hook.name), &hook);
+  EXPECT_EQ(find_hook("on_step_ends"), nullptr);
+  EXPECT_EQ(find_hook(""), nullptr);
+}
+
+TEST(Hooks, GivesEachPrefixItsKind) {
+  for (const HookInfo& hook : all_hooks()) {
+    if (hook.name.starts_with("transform_")) {
+      EXPECT_EQ(hook.kind, HookKind::kTransform) << hook.name;
+    } else if (hook.name.ends_with("state_dict")) {
+      EXPECT_EQ(hook.kind, HookKind::kState) << hook.name;
+    } else {
+      EXPECT_EQ(hook.kind, HookKind::kNotify) << hook.name;
+    }
+  }
+}
+
+TEST(Hooks, WaitsForEverythingButStepsAndTransforms) {
+  const std::set<std::string> unwaited = {"on_step_start", "on_step_end", "should_stop", "transform_train_batch"};
+  for (const HookInfo& hook : all_hooks()) {
+    EXPECT_EQ(hook.pace == HookPace::kStep, unwaited.contains(std::string(hook.name))) << hook.name;
+    EXPECT_EQ(hook.pace == HookPace::kStart, hook.name == "setup") << hook.name;
+  }
+}
+
+TEST(NearestName, FindsTheHookThatWasMeant) {
+  EXPECT_EQ(nearest_name("on_step_ends", names()), "on_step_end");
+  EXPECT_EQ(nearest_name("on_validation_end", names()), "on_validate_end");
+  EXPECT_EQ(nearest_name("transform_batch", names()), "");
+  EXPECT_EQ(nearest_name("transfrom_train_batch", names()), "transform_train_batch");
+  EXPECT_EQ(nearest_name("should_stp", names()), "should_stop");
+}
+
+TEST(NearestName, SaysNothingWhenNothingIsClose) {
+  EXPECT_EQ(nearest_name("reticulate_splines", names()), "");
+  EXPECT_EQ(nearest_name("anything", {}), "");
+}
+
+TEST(NearestName, TakesTheFirstOfEquallyCloseOnes) {
+  EXPECT_EQ(nearest_name("cat", {"bat", "rat"}), "bat");
+  EXPECT_EQ(nearest_name("cat", {"bat", "cat"}), "cat");
+}
+
+}  // namespace
+}  // namespace bulkhead

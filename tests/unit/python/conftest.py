@@ -1,0 +1,39 @@
+"""Puts the Python host package and the shipped plugins in reach, and gives the fixtures that several tests share."""
+
+import importlib.util
+import pathlib
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "plugin-host" / "python"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+
+@pytest.fixture
+def shipped():
+    """Imports a shipped plugin's module by its stem."""
+
+    def load(stem):
+        spec = importlib.util.spec_from_file_location(f"shipped_{stem}", ROOT / "plugins" / f"{stem}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture
+def plugin_file(tmp_path):
+    """Writes a plugin file and returns the config that names it."""
+
+    def write(text, name="plug.py", class_name="", **given):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        target = path.parent if path.name == "__init__.py" else path
+        return {"use": name, "name": "plug", "with": given, "language": "python", "file": str(target), "module": "",
+                "class_name": class_name}  # fmt: skip
+
+    return write

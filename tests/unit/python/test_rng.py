@@ -1,0 +1,56 @@
+"""ctx.rng and the seeds of calls against what the C++ ones give."""
+
+import random
+
+import golden
+import numpy as np
+import pytest
+
+from bulkhead.rng import GlobalSeeds, Rng, call_key
+
+
+def test_the_key_of_a_call_is_that_of_cpp():
+    assert call_key(-5, "early", 1, "on_step_end", 70000, 2) == golden.KEY
+
+
+def test_draws_what_cpp_draws():
+    rng = Rng.of_key(golden.KEY)
+    assert [rng.next_u64() for _ in golden.RAW] == golden.RAW
+    assert [rng.uniform() for _ in golden.UNIFORM] == golden.UNIFORM
+    assert [(bound, rng.below(bound)) for bound, _ in golden.BELOW] == golden.BELOW
+
+
+def test_below_refuses_what_is_no_bound():
+    with pytest.raises(ValueError):
+        Rng.of_key((1, 2)).below(0)
+
+
+def test_numpys_global_generator_is_the_philox_of_the_key():
+    GlobalSeeds().seed(golden.KEY)
+    assert [int(np.random.randint(0, 2**64, dtype=np.uint64)) for _ in golden.RAW] == golden.RAW
+
+
+def test_equal_keys_give_equal_draws_whatever_was_drawn_between():
+    seeds = GlobalSeeds()
+
+    def draws():
+        seeds.seed((3, 4))
+        return random.random(), np.random.rand(), np.random.randn(), np.random.permutation(9).tolist()
+
+    first = draws()
+    np.random.randn()  # leaves a second normal number behind
+    np.random.seed(1)
+    random.seed(1)
+    assert draws() == first
+    seeds.seed((3, 5))
+    assert (random.random(), np.random.rand()) != first[:2]
+
+
+def test_torch_is_seeded_once_it_is_imported():
+    torch = pytest.importorskip("torch")
+    seeds = GlobalSeeds()
+    seeds.seed((2**64 - 1, 0))
+    first = torch.rand(3).tolist()
+    torch.manual_seed(0)
+    seeds.seed((2**64 - 1, 0))
+    assert torch.rand(3).tolist() == first

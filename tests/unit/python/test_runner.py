@@ -1,0 +1,311 @@
+"""Calls to replies: each kind of hook, failures, seeds, what ctx says and what it asks for."""
+
+import random
+
+import msgpack
+import numpy as np
+import pytest
+
+from bulkhead import Plugin, loader, messages, state
+from bulkhead.context import Facts
+from bulkhead.rng import GlobalSeeds, Rng, call_key
+from bulkhead.runner import Runner
+
+FACTS = Facts(generation=4, rank=1, world_size=2, is_distributed=True, is_main=False, run_dir="/r", run_seed=7,
+              plugin="plug", project="p", scope="rank")  # fmt: skip
+
+
+class Bench:
+    """A plugin behind a Runner; sent messages are kept as a worker would see them."""
+
+    def __init__(self, cls, seeded=True, **given):
+        config = {"with": given}
+        self.loaded = loader.construct(cls, config, "rank")
+        self.sent = []
+        self.runner = Runner(self.loaded, FACTS, GlobalSeeds() if seeded else None, self._send)
+
+    def _send(self, envelope, payloads):
+        frames = messages.frames_of(envelope, payloads)
+        self.sent.append((msgpack.unpackb(frames[0]), [bytes(frame) for frame in frames[1:]]))
+
+    def call(self, hook, batch=(), state=b"", seed_rank=1, **context):
+        call = {"generation": 9, "seq": 5, "hook": hook, "deadline_ms": 0, "seed_rank": seed_rank,
+                "context": {**messages.default_context(), **context}, "batch": batch, "state": state}  # fmt: skip
+        self.runner.run(call)
+        reply, payloads = self.sent[-1]
+        assert (reply["type"], reply["generation"], reply["seq"], reply["hook"]) == ("reply", 4, 5, hook)
+        return reply, payloads
+
+
+def test_a_notify_hook_gets_ctx_and_answers_with_control():
+    class P(Plugin):
+        def on_step_end(self, ctx):
+            assert (ctx.rank, ctx.world_size, ctx.is_distributed, ctx.is_main, ctx.generation) == (1, 2, True, False, 4)
+            assert (ctx.global_step, ctx.lr, ctx.metrics["loss"], ctx.best_metric) == (3, 0.5, 2.0, None)
+            ctx.control.save()
+            ctx.control.stop("enough")
+            ctx.control.stop("too late")
+
+    reply, _ = Bench(P).call("on_step_end", global_step=3, lr=0.5, metrics={"loss": 2.0})
+    assert reply["failure"] is None and reply["seconds"] >= 0
+    assert reply["control"] == {"stop": True, "stop_epoch": False, "save": True, "validate": False, "log": False,
+                                "reason": "enough"}  # fmt: skip
+
+
+def test_every_field_of_ctx_can_be_read():
+    class P(Plugin):
+        def setup(self, ctx):
+            names = """
+                rank local_rank node_rank world_size local_world_size is_distributed is_main device map_loc generation
+                scope epoch global_step step_in_epoch epoch_length max_steps max_epochs micro_batch lr grad_norm
+                metrics best_metric project run_dir call_id replaying rng control"""
+            for name in names.split():
+                getattr(ctx, name)
+            with pytest.raises(AttributeError):
+                ctx.global_step = 3
+
+    assert Bench(P).call("setup")[0]["failure"] is None
+
+
+def test_should_stop_is_a_stop_with_a_reason():
+    class P(Plugin):
+        def should_stop(self, ctx):
+            if ctx.global_step == 2:
+                ctx.control.stop("my own")
+            return np.bool_(ctx.global_step > 0)
+
+    bench = Bench(P)
+    assert bench.call("should_stop", global_step=0)[0]["control"]["stop"] is False
+    assert bench.call("should_stop", global_step=1)[0]["control"]["reason"] == "plug said should_stop"
+    assert bench.call("should_stop", global_step=2)[0]["control"]["reason"] == "my own"
+
+
+def test_control_and_logs_are_inert_after_the_call():
+    class P(Plugin):
+        transient = {"ctx"}
+
+        def setup(self, ctx):
+            self.ctx = ctx
+
+        def on_step_end(self, ctx):
+            self.ctx.control.stop("late")
+            self.ctx.log("late")
+            self.ctx.progress()
+
+    bench = Bench(P)
+    bench.call("setup")
+    assert bench.call("on_step_end")[0]["control"]["stop"] is False and len(bench.sent) == 2
+
+
+def test_logs_and_progress_come_before_the_reply():
+    class P(Plugin):
+        def on_step_end(self, ctx):
+            ctx.log("hello")
+            ctx.log_metrics({"a": np.float32(0.5), "b": 2})
+            ctx.progress({"done": np.int64(3)})
+
+    bench = Bench(P)
+    bench.call("on_step_end")
+    assert [message for message, _ in bench.sent[:3]] == [
+        {"type": "note", "generation": 4, "seq": 5, "text": "hello", "metrics": {}},
+        {"type": "note", "generation": 4, "seq": 5, "text": "", "metrics": {"a": 0.5, "b": 2.0}},
+        {"type": "progress", "generation": 4, "seq": 5, "detail": {"done": 3}},
+    ]
+
+
+@pytest.mark.parametrize(
+    "metrics, message",
+    [
+        ({"loss": "x"}, 'ctx.log_metrics: "loss" is a str, not a number'),
+        ({"loss": np.zeros(2)}, 'ctx.log_metrics: "loss" has more than one element; give a single number'),
+        ({"loss": float("nan")}, 'ctx.log_metrics: "loss" is nan; only finite numbers are logged'),
+        ({1: 2.0}, "ctx.log_metrics: the name 1 is not a string"),
+    ],
+)
+def test_wrong_metrics_are_refused_with_a_sentence(metrics, message):
+    class P(Plugin):
+        def on_step_end(self, ctx):
+            ctx.log_metrics(metrics)
+
+    assert Bench(P).call("on_step_end")[0]["failure"]["message"] == message
+
+
+BATCH = [("x", "float32", (2,), np.float32([1, 2]).tobytes()), ("y", "int64", (1,), np.int64([3]).tobytes())]
+
+
+@pytest.mark.parametrize("give", [None, "batch", "dict"])
+def test_a_transform_answers_with_what_changed_and_what_was_kept(give):
+    class P(Plugin):
+        def transform_train_batch(self, batch, ctx):
+            if give == "dict":
+                return {"x": batch["x"] + 1, "y": batch["y"]}
+            batch.mutable("x")[...] += 1
+            return batch if give else None
+
+    reply, payloads = Bench(P).call("transform_train_batch", BATCH)
+    assert reply["batch"] == [{"name": "x", "dtype": "float32", "shape": [2]}] and reply["kept"] == ["y"]
+    assert np.frombuffer(payloads[0], np.float32).tolist() == [2, 3]
+
+
+def test_a_transform_that_returns_something_else_fails():
+    class P(Plugin):
+        def transform_train_batch(self, batch, ctx):
+            return [1]
+
+    failure = Bench(P).call("transform_train_batch", BATCH)[0]["failure"]
+    assert failure["type"] == "TypeError"
+    assert failure["message"] == (
+        "transform_train_batch returned a list; it must return nothing, the batch, or a dict of arrays"
+    )
+
+
+def test_an_exception_is_an_answer_and_nothing_of_the_call_is_left():
+    class Odd(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    class P(Plugin):
+        def on_step_end(self, ctx):
+            ctx.control.stop()
+            raise (ValueError("bad \udcff"), Odd(), GeneratorExit("g"))[ctx.global_step]
+
+    bench = Bench(P)
+    reply, _ = bench.call("on_step_end")
+    assert reply["control"]["stop"] is False
+    failure = reply["failure"]
+    assert failure["type"] == "ValueError" and failure["message"] == "bad ?"
+    assert "in on_step_end" in failure["traceback"] and "/runner.py" not in failure["traceback"]
+    assert bench.call("on_step_end", global_step=1)[0]["failure"]["message"] == "an exception that cannot be printed"
+    assert bench.call("on_step_end", global_step=2)[0]["failure"]["type"] == "GeneratorExit"
+
+
+def test_a_huge_traceback_is_cut():
+    class P(Plugin):
+        def setup(self, ctx):
+            raise ValueError("x" * 500_000)
+
+    failure = Bench(P).call("setup")[0]["failure"]
+    assert len(failure["message"]) <= 16 << 10 and len(failure["traceback"]) <= 64 << 10
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt()])
+def test_what_ends_a_process_is_not_caught(error):
+    class P(Plugin):
+        def on_step_end(self, ctx):
+            raise error
+
+    bench = Bench(P)
+    with pytest.raises(type(error)):
+        bench.call("on_step_end")
+    assert bench.sent == []
+
+
+def test_an_unknown_hook_is_a_failure():
+    class P(Plugin):
+        pass
+
+    assert "does not know the hook" in Bench(P).call("on_moon")[0]["failure"]["message"]
+
+
+# ----- State -----
+
+
+class Counter(Plugin):
+    def __init__(self):
+        self.n = np.zeros(3)
+
+    def on_step_end(self, ctx):
+        self.n += 1
+
+
+def test_state_goes_from_one_incarnation_to_the_next():
+    first, second = Bench(Counter), Bench(Counter)
+    first.call("on_step_end")
+    reply, payloads = first.call("state_dict")
+    assert reply["has_state"] is True and reply["state"] == {"bytes": len(payloads[0])}
+    second.call("load_state_dict", state=payloads[0])
+    assert second.loaded.plugin.n.tolist() == [1, 1, 1]
+
+
+def test_own_state_may_be_anything_that_can_be_carried():
+    class P(Plugin):
+        def state_dict(self):
+            return (1, {"a": np.float32([2])})
+
+        def load_state_dict(self, given):
+            self.given = given
+
+    bench = Bench(P)
+    _, payloads = bench.call("state_dict")
+    bench.call("load_state_dict", state=payloads[0])
+    assert bench.loaded.plugin.given[0] == 1 and bench.loaded.plugin.given[1]["a"].tolist() == [2]
+
+
+def test_none_and_stateless_have_no_state():
+    class Nothing(Plugin):
+        def state_dict(self, ctx):
+            return None
+
+    class Stateless(Counter):
+        stateless = True
+
+    for cls in (Nothing, Stateless):
+        reply, payloads = Bench(cls).call("state_dict")
+        assert reply["has_state"] is False and reply["state"] == {"bytes": 0} and payloads == []
+    bench = Bench(Stateless)
+    bench.call("load_state_dict", state=state.pack({"n": 5}))
+    assert bench.loaded.plugin.n.tolist() == [0, 0, 0]
+
+
+def test_a_state_that_cannot_be_carried_is_a_failure():
+    class P(Plugin):
+        def state_dict(self):
+            return {"a": object()}
+
+    failure = Bench(P).call("state_dict")[0]["failure"]
+    assert (failure["type"], failure["message"]) == (
+        "TypeError", "state_dict returned an object, which cannot be carried without pickle")  # fmt: skip
+
+
+def test_a_large_state_travels_in_pieces():
+    class P(Plugin):
+        def __init__(self):
+            self.big = np.zeros(3 << 20, np.uint8)
+
+    _, payloads = Bench(P).call("state_dict")
+    assert [len(piece) for piece in payloads[:3]] == [1 << 20] * 3
+    assert state.unpack(b"".join(payloads))["big"].nbytes == 3 << 20
+
+
+# ----- Seeds -----
+
+
+class Draws(Plugin):
+    transient = {"last"}
+
+    def on_step_end(self, ctx):
+        self.last = random.random(), np.random.rand(), ctx.rng.next_u64()
+
+
+def test_a_call_made_again_draws_the_same():
+    bench = Bench(Draws)
+
+    def draw(**context):
+        bench.call("on_step_end", **context)
+        return bench.loaded.plugin.last
+
+    first = draw(global_step=3)
+    other = draw(global_step=4)
+    assert draw(global_step=3) == first and all(a != b for a, b in zip(first, other))
+    assert first[2] == Rng.of_key(call_key(7, "plug", 1, "on_step_end", 3, 0)).next_u64()
+    bench.call("on_step_end", seed_rank=0, global_step=3)
+    assert bench.loaded.plugin.last != first
+
+
+def test_a_class_that_is_not_seeded_is_left_alone_but_has_ctx_rng():
+    bench = Bench(Draws, seeded=False)
+    random.seed(5)
+    expected = random.Random(5).random()
+    bench.call("on_step_end")
+    assert bench.loaded.plugin.last[0] == expected
+    assert bench.loaded.plugin.last[2] == Rng.of_key(call_key(7, "plug", 1, "on_step_end", 0, 0)).next_u64()

@@ -1,0 +1,416 @@
+#include "plugin_stream.h"
+
+#include <chrono>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace bulkhead {
+namespace {
+
+using namespace std::chrono_literals;
+
+PluginRoute route_with(std::vector<std::string> hooks, bool stateful) {
+  PluginRoute route;
+  route.config.name = "probe";
+  route.traits.hooks = std::move(hooks);
+  route.traits.stateful = stateful;
+  return route;
+}
+
+Batch batch_of(float value) {
+  std::string bytes(sizeof value, '\0');
+  std::memcpy(bytes.data(), &value, sizeof value);
+  return {{"x", DType::kFloat32, {1}, Blob::of(std::move(bytes))}};
+}
+
+float value_of(const Batch& batch) {
+  float value = 0;
+  std::memcpy(&value, batch.at(0).bytes.data, sizeof value);
+  return value;
+}
+
+// The stream with what it asked for, in order.
+class Probe {
+ public:
+  explicit Probe(PluginRoute route, StreamOptions options = {}) : stream(std::move(route), options, effects()) {}
+
+  void attach(bool lived_on = false) { stream.host_attached(lived_on, now); }
+
+  Seq submit(const char* hook, std::int64_t step, std::optional<Batch> input = {}) {
+    CallContext context;
+    context.global_step = step;
+    const Seq seq = stream.submit(hook, context, now, std::move(input), 4);
+    return seq;
+  }
+
+  // Answers the oldest call under way.
+  void answer(Reply reply = {}) {
+    const Call call = under_way.front();
+    under_way.erase(under_way.begin());
+    reply.seq = call.seq;
+    reply.hook = call.hook;
+    if (call.hook == "state_dict" && !reply.has_state && !reply.failure) {
+      reply.has_state = true;
+      reply.state = Blob::of("state-" + std::to_string(++states));
+    }
+    stream.on_reply(std::move(reply), now);
+  }
+  void answer_doubled() {
+    Reply reply;
+    reply.batch = batch_of(2 * value_of(under_way.front().batch));
+    answer(std::move(reply));
+  }
+  void answer_all() {
+    while (!under_way.empty()) {
+      if (under_way.front().hook == "transform_train_batch") answer_doubled();
+      else answer();
+    }
+  }
+  HostPost lose(bool restarting = true) {
+    under_way.clear();
+    return stream.host_lost(restarting, "SIGKILL");
+  }
+  std::vector<std::string> hooks_under_way() const {
+    std::vector<std::string> names;
+    for (const Call& call : under_way) names.push_back(call.hook + (call.context.replaying ? "*" : ""));
+    return names;
+  }
+
+  TimePoint now{1s};
+  std::vector<Call> under_way;
+  std::map<std::int64_t, Outcome> settled;
+  std::vector<HostFault> faults;
+  std::vector<std::string> events;
+  int ready = 0;
+  int dead_letters = 0;
+  int states = 0;
+  PluginStream stream;
+
+ private:
+  PluginStream::Effects effects() {
+    PluginStream::Effects effects;
+    effects.send = [this](Call call) { under_way.push_back(std::move(call)); };
+    effects.settle = [this](Seq seq, Outcome outcome) {
+      EXPECT_FALSE(settled.contains(seq.value)) << "call " << seq.value << " settled twice";
+      settled[seq.value] = std::move(outcome);
+    };
+    effects.ready = [this] { ++ready; };
+    effects.fault = [this](HostFault fault) { faults.push_back(std::move(fault)); };
+    effects.dead_letter = [this](const Call&, const std::string&) { ++dead_letters; };
+    effects.event = [this](std::string event, Value) { events.push_back(std::move(event)); };
+    return effects;
+  }
+};
+
+using Hooks = std::vector<std::string>;
+
+TEST(PluginStream, OpensAStatefulPluginWithSetupAndItsFirstSnapshot) {
+  Probe probe(route_with({"on_step_end"}, true));
+  probe.attach();
+  EXPECT_EQ(probe.hooks_under_way(), Hooks{"setup"});
+  probe.answer();
+  EXPECT_EQ(probe.hooks_under_way(), Hooks{"state_dict"});
+  EXPECT_EQ(probe.ready, 0);
+  probe.answer();
+  EXPECT_EQ(probe.ready, 1);
+}
+
+TEST(PluginStream, SendsCallsInTheOrderOfSubmissionAndNoMoreThanItsCredits) {
+  Probe probe(route_with({"on_step_end"}, false), {.credits = 3});
+  probe.attach();
+  probe.answer();
+  for (int step = 0; step < 5; ++step) probe.submit("on_step_end", step);
+  ASSERT_EQ(probe.under_way.size(), 3u);
+  probe.answer();
+  ASSERT_EQ(probe.under_way.size(), 3u);
+  EXPECT_EQ(probe.under_way.back().context.global_step, 3);
+}
+
+TEST(PluginStream, SettlesACallOnlyWhenSomebodyWantsIt) {
+  Probe probe(route_with({"transform_train_batch"}, false));
+  probe.attach();
+  probe.answer();
+  const Seq seq = probe.submit("transform_train_batch", 0, batch_of(3));
+  probe.answer_doubled();
+  EXPECT_TRUE(probe.settled.empty());
+  probe.stream.want(seq);
+  EXPECT_EQ(value_of(probe.settled.at(seq.value).batch), 6);
+}
+
+TEST(PluginStream, MakesAnOutputThatNobodyTookAgainAfterADeath) {
+  Probe probe(route_with({"transform_train_batch"}, false));
+  probe.attach();
+  probe.answer();
+  const Seq seq = probe.submit("transform_train_batch", 0, batch_of(3));
+  probe.answer_doubled();
+  probe.lose();
+  probe.attach();
+  probe.answer();  // setup
+  EXPECT_EQ(probe.hooks_under_way(), Hooks{"transform_train_batch"});
+  EXPECT_EQ(probe.stream.report().retries, 1);
+  probe.stream.want(seq);
+  probe.answer_doubled();
+  EXPECT_EQ(value_of(probe.settled.at(seq.value).batch), 6);
+}
+
+TEST(PluginStream, ReplaysTheJournalOfAStatefulPluginAndThenSendsWhatWasUnderWay) {
+  Probe probe(route_with({"on_step_end"}, true));
+  probe.attach();
+  probe.answer_all();
+  for (int step = 0; step < 3; ++step) probe.stream.want(probe.submit("on_step_end", step));
+  probe.answer();
+  probe.answer();
+  const HostPost post = probe.lose();
+  EXPECT_EQ(post.hook, "on_step_end");
+  EXPECT_EQ(post.step, 2);
+  probe.attach();
+  EXPECT_EQ(probe.hooks_under_way(), Hooks{"setup"});
+  probe.answer();
+  ASSERT_EQ(probe.hooks_under_way(), Hooks{"load_state_dict"});
+  EXPECT_EQ(probe.under_way[0].state.text(), "state-1");
+  probe.answer();
+  EXPECT_EQ(probe.hooks_under_way(), (Hooks{"on_step_end*", "on_step_end*", "on_step_end"}));
+  EXPECT_EQ(probe.ready, 1) << "not ready again before the replay is done";
+  probe.answer_all();
+  EXPECT_EQ(probe.ready, 2);
+  EXPECT_EQ(probe.settled.size(), 3u);
+}
+
+TEST(PluginStream, KeepsTheNumberAndTheBytesOfACallThatIsSentAgain) {
+  Probe probe(route_with({"transform_train_batch"}, true));
+  probe.attach();
+  probe.answer_all();
+  const Seq seq = probe.submit("transform_train_batch", 4, batch_of(7));
+  probe.lose();
+  probe.attach();
+  probe.answer();
+  probe.answer();
+  ASSERT_EQ(probe.under_way.size(), 1u);
+  EXPECT_EQ(probe.under_way[0].seq, seq);
+  EXPECT_EQ(value_of(probe.under_way[0].batch), 7);
+}
+
+TEST(PluginStream, BuriesAnInputThatKilledItsHostTwice) {
+  Probe probe(route_with({"transform_train_batch"}, true));
+  probe.attach();
+  probe.answer_all();
+  const Seq seq = probe.submit("transform_train_batch", 0, batch_of(3));
+  const Seq next = probe.submit("transform_train_batch", 1, batch_of(4));
+  probe.stream.want(seq);
+  probe.stream.want(next);
+  for (int death = 0; death < 2; ++death) {
+    probe.lose();
+    probe.attach();
+    probe.answer();
+    probe.answer();
+  }
+  ASSERT_TRUE(probe.settled.contains(seq.value));
+  EXPECT_EQ(probe.settled.at(seq.value).kind, Outcome::Kind::kPoison);
+  EXPECT_EQ(value_of(probe.settled.at(seq.value).batch), 3) << "identity";
+  EXPECT_EQ(probe.dead_letters, 1);
+  ASSERT_EQ(probe.under_way.size(), 1u) << "the poison is not sent again, not even as a replay";
+  EXPECT_EQ(probe.under_way[0].seq, next);
+  probe.answer_doubled();
+  EXPECT_EQ(value_of(probe.settled.at(next.value).batch), 8);
+}
+
+TEST(PluginStream, ChargesOnlyTheOldestCallUnderWay) {
+  Probe probe(route_with({"transform_train_batch"}, false));
+  probe.attach();
+  probe.answer();
+  const Seq first = probe.submit("transform_train_batch", 0, batch_of(1));
+  const Seq second = probe.submit("transform_train_batch", 1, batch_of(2));
+  probe.stream.want(first);
+  probe.stream.want(second);
+  probe.lose();  // charges first
+  probe.attach();
+  probe.answer();
+  probe.answer_doubled();  // first survives this time
+  probe.lose();            // charges second, once
+  probe.attach();
+  probe.answer();
+  probe.answer_doubled();
+  EXPECT_EQ(probe.settled.at(second.value).kind, Outcome::Kind::kAnswer);
+}
+
+TEST(PluginStream, ASnapshotAcceptsEveryReplyBeforeIt) {
+  Probe probe(route_with({"transform_train_batch", "state_dict"}, true));
+  probe.attach();
+  probe.answer_all();
+  const Seq batch = probe.submit("transform_train_batch", 0, batch_of(5));
+  const Seq snapshot = probe.submit("state_dict", 0);
+  probe.stream.want(snapshot);
+  probe.answer_doubled();
+  probe.answer();
+  EXPECT_EQ(probe.settled.at(snapshot.value).state->text(), "state-2");
+  probe.lose();
+  probe.attach();
+  probe.answer();
+  EXPECT_EQ(probe.under_way[0].state.text(), "state-2");
+  probe.answer();
+  EXPECT_TRUE(probe.under_way.empty()) << "nothing to replay, nothing to make again";
+  probe.stream.want(batch);
+  EXPECT_EQ(value_of(probe.settled.at(batch.value).batch), 10);
+}
+
+TEST(PluginStream, BoundsTheJournalByASnapshotAtAPlaceThatDependsOnTheCallsAlone) {
+  Probe probe(route_with({"on_step_end"}, true), {.credits = 100, .journal_calls = 4});
+  probe.attach();
+  probe.answer_all();
+  for (int step = 0; step < 8; ++step) probe.stream.want(probe.submit("on_step_end", step));
+  EXPECT_EQ(probe.hooks_under_way(), (Hooks{"on_step_end", "on_step_end", "on_step_end", "on_step_end", "state_dict",
+                                            "on_step_end", "on_step_end", "on_step_end", "on_step_end",
+                                            "state_dict"}));
+}
+
+TEST(PluginStream, WaitsAtATransformWhoseInputIsStillBeingMade) {
+  Probe probe(route_with({"transform_train_batch", "on_step_end"}, false));
+  probe.attach();
+  probe.answer();
+  const Seq batch = probe.submit("transform_train_batch", 0);
+  probe.submit("on_step_end", 0);
+  EXPECT_TRUE(probe.under_way.empty()) << "a late input delays the stream, it never reorders it";
+  probe.stream.supply(batch, batch_of(1), probe.now);
+  EXPECT_EQ(probe.hooks_under_way(), (Hooks{"transform_train_batch", "on_step_end"}));
+}
+
+TEST(PluginStream, AnExceptionIsAnAnswer) {
+  Probe probe(route_with({"transform_train_batch"}, false));
+  probe.attach();
+  probe.answer();
+  const Seq seq = probe.submit("transform_train_batch", 0, batch_of(3));
+  probe.stream.want(seq);
+  Reply reply;
+  reply.failure = Failure{"ValueError", "no", ""};
+  probe.answer(std::move(reply));
+  EXPECT_EQ(probe.settled.at(seq.value).kind, Outcome::Kind::kError);
+  EXPECT_EQ(value_of(probe.settled.at(seq.value).batch), 3);
+  EXPECT_EQ(probe.stream.report().errors, 1);
+  EXPECT_TRUE(probe.faults.empty());
+}
+
+TEST(PluginStream, RefusesAnOutputOfAnotherTypeAndTrainsOnTheInput) {
+  Probe probe(route_with({"transform_train_batch"}, false));
+  probe.attach();
+  probe.answer();
+  const Seq seq = probe.submit("transform_train_batch", 0, batch_of(3));
+  probe.stream.want(seq);
+  Reply reply;
+  reply.batch = {{"x", DType::kInt32, {1}, Blob::of(std::string(4, '\0'))}};
+  probe.answer(std::move(reply));
+  EXPECT_EQ(probe.settled.at(seq.value).kind, Outcome::Kind::kError);
+  EXPECT_EQ(value_of(probe.settled.at(seq.value).batch), 3);
+}
+
+TEST(PluginStream, CallsAHostThatMissesItsDeadlineHung) {
+  PluginRoute route = route_with({"on_step_end"}, false);
+  route.config.deadline_seconds = 2;
+  Probe probe(std::move(route));
+  probe.attach();
+  probe.answer();
+  probe.submit("on_step_end", 9);
+  EXPECT_EQ(probe.stream.next_deadline(), probe.now + 2s);
+  probe.now += 1999ms;
+  probe.stream.on_tick(probe.now);
+  EXPECT_TRUE(probe.faults.empty());
+  probe.now += 1ms;
+  probe.stream.on_tick(probe.now);
+  ASSERT_EQ(probe.faults.size(), 1u);
+  EXPECT_EQ(probe.faults[0].kind, "hang");
+  EXPECT_EQ(probe.faults[0].hook, "on_step_end");
+  EXPECT_EQ(probe.faults[0].step, 9);
+  EXPECT_EQ(probe.stream.next_deadline(), TimePoint::max()) << "reported once";
+}
+
+TEST(PluginStream, CountsTheDeadlineFromWhenTheHostCanBegin) {
+  PluginRoute route = route_with({"on_step_end"}, false);
+  route.config.deadline_seconds = 2;
+  Probe probe(std::move(route));
+  probe.attach();
+  probe.answer();
+  probe.submit("on_step_end", 0);
+  probe.submit("on_step_end", 1);
+  probe.now += 1500ms;
+  probe.answer();
+  EXPECT_EQ(probe.stream.next_deadline(), probe.now + 2s);
+}
+
+TEST(PluginStream, ProgressStartsTheDeadlineAnew) {
+  PluginRoute route = route_with({"on_step_end"}, false);
+  route.config.deadline_seconds = 2;
+  Probe probe(std::move(route));
+  probe.attach();
+  probe.answer();
+  const Seq seq = probe.submit("on_step_end", 0);
+  probe.now += 1500ms;
+  Progress progress;
+  progress.seq = seq;
+  probe.stream.on_progress(progress, probe.now);
+  EXPECT_EQ(probe.stream.next_deadline(), probe.now + 2s);
+}
+
+TEST(PluginStream, AReplyThatNobodyWaitsForIsGarbage) {
+  Probe probe(route_with({"on_step_end"}, false));
+  probe.attach();
+  probe.answer();
+  Reply reply;
+  reply.seq = Seq{77};
+  reply.hook = "on_step_end";
+  probe.stream.on_reply(std::move(reply), probe.now);
+  ASSERT_EQ(probe.faults.size(), 1u);
+  EXPECT_EQ(probe.faults[0].kind, "garbage");
+}
+
+TEST(PluginStream, GivenUpItSettlesWhatIsOpenAndWhatComes) {
+  Probe probe(route_with({"transform_train_batch", "on_step_end"}, true));
+  probe.attach();
+  probe.answer_all();
+  const Seq open = probe.submit("transform_train_batch", 0, batch_of(3));
+  probe.stream.want(open);
+  probe.lose(false);
+  EXPECT_EQ(probe.settled.at(open.value).kind, Outcome::Kind::kGivenUp);
+  EXPECT_EQ(value_of(probe.settled.at(open.value).batch), 3);
+  const Seq later = probe.submit("on_step_end", 0);
+  probe.stream.want(later);
+  EXPECT_EQ(probe.settled.at(later.value).kind, Outcome::Kind::kGivenUp);
+  EXPECT_TRUE(probe.stream.is_ready()) << "nobody waits for it any more";
+}
+
+TEST(PluginStream, SetupThatRaisesAtTheFirstStartRefusesTheRun) {
+  Probe probe(route_with({"on_step_end"}, false));
+  probe.attach();
+  Reply reply;
+  reply.failure = Failure{"KeyError", "path", "Traceback …"};
+  probe.answer(std::move(reply));
+  ASSERT_EQ(probe.faults.size(), 1u);
+  EXPECT_EQ(probe.faults[0].kind, "refused");
+}
+
+TEST(PluginStream, AHostThatLivedOnIsLoadedWithoutSetup) {
+  Probe probe(route_with({"on_step_end"}, true));
+  probe.stream.restore(Blob::of(std::string("from the checkpoint")));
+  probe.attach(true);
+  ASSERT_EQ(probe.hooks_under_way(), Hooks{"load_state_dict"});
+  EXPECT_EQ(probe.under_way[0].state.text(), "from the checkpoint");
+}
+
+TEST(PluginStream, AnObserverIsNeverWaitedForAndDropsWhatOverflows) {
+  PluginRoute route = route_with({"on_step_end"}, true);
+  route.traits.steers = false;
+  Probe probe(std::move(route), {.credits = 1, .observer_queue = 3});
+  probe.attach();
+  probe.answer();
+  for (int step = 0; step < 10; ++step) probe.submit("on_step_end", step);
+  EXPECT_EQ(probe.stream.report().events_dropped, 7);
+  probe.answer();
+  probe.lose();
+  EXPECT_EQ(probe.stream.report().events_dropped, 9) << "what a dead observer had not answered is lost";
+  EXPECT_TRUE(probe.settled.empty());
+}
+
+}  // namespace
+}  // namespace bulkhead

@@ -1,0 +1,47 @@
+// A batch as the trainer holds it: named torch tensors in a fixed order, and
+// the two doors between it and the wire form of protocol/tensor.h.
+//
+// Nothing is copied where it need not be: a contiguous CPU tensor and its wire
+// form share memory.  Whoever reads a shared tensor may not write into it; the
+// trainer never does.  Any thread.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "protocol/result.h"
+#include "protocol/tensor.h"
+
+namespace bulkhead {
+
+struct NamedTensor {
+  std::string name;
+  at::Tensor value;
+};
+
+using TensorBatch = std::vector<NamedTensor>;
+
+// The tensor of that name, or null.  Lives as long as the batch.
+const at::Tensor* find_tensor(const TensorBatch& batch, std::string_view name);
+
+// The tensor of that name; its absence is our bug (a batch from outside has
+// been through check_batch or a schema comparison).
+const at::Tensor& tensor_named(const TensorBatch& batch, std::string_view name);
+
+// The batch with every tensor on `device`; tensors that are there already are
+// shared.
+TensorBatch to_device(const TensorBatch& batch, at::Device device);
+
+// For sending.  Contiguous CPU tensors are shared (the Blob's owner holds the
+// tensor), others are copied.  A tensor type without a DType is our bug.
+Batch to_wire(const TensorBatch& batch);
+
+// For training.  Shares each Blob and keeps its owner alive; only bytes that
+// are not aligned for their type are copied.  Fails (malformed) where bytes and
+// shape disagree, or a bool is neither 0 nor 1.
+Result<TensorBatch> from_wire(const Batch& batch);
+
+}  // namespace bulkhead

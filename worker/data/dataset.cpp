@@ -1,0 +1,249 @@
+#include "data/dataset.h"
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/ops/aminmax.h>
+#include <ATen/ops/empty.h>
+#include <c10/core/ScalarType.h>
+
+namespace bulkhead {
+namespace {
+
+template <class... Cases>
+struct Overloaded : Cases... {
+  using Cases::operator()...;
+};
+
+std::size_t place(std::int64_t index, std::int64_t size) {
+  CHECK(index >= 0 && index < size, "sample " + std::to_string(index) + " of " + std::to_string(size));
+  return static_cast<std::size_t>(index);
+}
+
+const std::vector<std::int32_t>& part(const TextData& text, Split split) {
+  return split == Split::kTrain ? text.train : text.validation;
+}
+
+const ImageSet& part(const ImageData& images, Split split) {
+  return split == Split::kTrain ? images.train : images.validation;
+}
+
+TensorBatch gather_text(const TextData& text, Split split, std::span<const std::int64_t> indices) {
+  const auto& tokens = part(text, split);
+  const auto count = static_cast<std::int64_t>(indices.size());
+  at::Tensor inputs = at::empty({count, text.context}, at::kLong);
+  at::Tensor labels = at::empty({count, text.context}, at::kLong);
+  auto* input = inputs.mutable_data_ptr<std::int64_t>();
+  auto* label = labels.mutable_data_ptr<std::int64_t>();
+  const auto context = static_cast<std::ptrdiff_t>(text.context);
+  for (const std::int64_t index : indices) {
+    const std::size_t sample = place(index, TextData::samples(tokens, text.context));
+    const auto first = tokens.begin() + static_cast<std::ptrdiff_t>(sample) * context;
+    input = std::copy(first, first + context, input);
+    label = std::copy(first + 1, first + 1 + context, label);
+  }
+  return {{"input_ids", inputs}, {"labels", labels}};
+}
+
+// Normalised value of each of the 256 grey levels.
+std::array<float, 256> make_grey_levels() {
+  std::array<float, 256> levels{};
+  for (std::size_t i = 0; i < levels.size(); ++i) {
+    levels[i] = (static_cast<float>(i) / 255.0F - kMnistMean) / kMnistStd;
+  }
+  return levels;
+}
+
+TensorBatch gather_images(const ImageData& data, Split split, std::span<const std::int64_t> indices) {
+  static const auto kLevels = make_grey_levels();
+  const ImageSet& set = part(data, split);
+  const auto count = static_cast<std::int64_t>(indices.size());
+  at::Tensor images = at::empty({count, 1, data.height, data.width}, at::kFloat);
+  at::Tensor labels = at::empty({count}, at::kLong);
+  auto* pixel = images.mutable_data_ptr<float>();
+  auto* label = labels.mutable_data_ptr<std::int64_t>();
+  const auto image_size = static_cast<std::size_t>(data.height * data.width);
+  for (const std::int64_t index : indices) {
+    const std::size_t sample = place(index, set.count);
+    *label++ = static_cast<unsigned char>(set.labels[sample]);
+    for (std::size_t i = 0; i < image_size; ++i) {
+      *pixel++ = kLevels[static_cast<unsigned char>(set.pixels[sample * image_size + i])];
+    }
+  }
+  return {{"images", images}, {"labels", labels}};
+}
+
+TensorBatch gather_rows(const TableData& table, Split split, std::span<const std::int64_t> indices) {
+  const auto width = static_cast<std::ptrdiff_t>(table.columns.size());
+  const auto count = static_cast<std::int64_t>(indices.size());
+  const std::int64_t first_row = split == Split::kTrain ? 0 : table.train_rows;
+  const std::int64_t rows = split == Split::kTrain ? table.train_rows : table.rows - table.train_rows;
+  at::Tensor features = at::empty({count, width}, at::kFloat);
+  at::Tensor labels = at::empty({count}, at::kLong);
+  auto* feature = features.mutable_data_ptr<float>();
+  auto* label = labels.mutable_data_ptr<std::int64_t>();
+  for (const std::int64_t index : indices) {
+    const std::size_t row = static_cast<std::size_t>(first_row) + place(index, rows);
+    const auto cells = table.features.begin() + static_cast<std::ptrdiff_t>(row) * width;
+    feature = std::copy(cells, cells + width, feature);
+    *label++ = table.labels[row];
+  }
+  return {{"features", features}, {"labels", labels}};
+}
+
+template <class Loaded>
+Result<Dataset> dataset_of(Result<Loaded> loaded) {
+  if (!loaded) return loaded.error();
+  return Dataset(std::move(*loaded));
+}
+
+Status check_numbers(const DataConfig& config, std::int64_t context) {
+  if (config.path.empty()) return Error{ErrorCode::kMismatch, "data.path: missing"};
+  if (!(config.validation_fraction >= 0 && config.validation_fraction < 1)) {
+    return Error{ErrorCode::kMismatch, "data.validation_fraction: must be at least 0 and below 1"};
+  }
+  if (config.type == "text" && context < 1) {
+    return Error{ErrorCode::kMismatch, "model.context: " + std::to_string(context) + " must be at least 1"};
+  }
+  return ok_status();
+}
+
+Error mismatch(const std::string& what) { return {ErrorCode::kMismatch, "the batch " + what}; }
+
+Status check_range(const at::Tensor& values, const std::string& name, std::int64_t bound) {
+  const auto [low, high] = at::aminmax(values);
+  for (const std::int64_t value : {low.item<std::int64_t>(), high.item<std::int64_t>()}) {
+    if (value >= 0 && value < bound) continue;
+    return mismatch("has " + std::to_string(value) + " in '" + name + "'; valid are 0 … " +
+                    std::to_string(bound - 1));
+  }
+  return ok_status();
+}
+
+// What a tensor of a batch must look like.
+struct Wanted {
+  std::string name;
+  at::ScalarType type;
+  std::vector<std::int64_t> sample;  // shape without N
+  std::int64_t bound;                // values must be below; 0 = any
+};
+
+std::vector<Wanted> wanted_tensors(const DatasetFacts& facts) {
+  switch (facts.kind) {
+    case DataKind::kText:
+      return {{"input_ids", at::kLong, {facts.context}, facts.vocabulary},
+              {"labels", at::kLong, {facts.context}, facts.vocabulary}};
+    case DataKind::kImages:
+      return {{"images", at::kFloat, {facts.channels, facts.height, facts.width}, 0},
+              {"labels", at::kLong, {}, facts.classes}};
+    case DataKind::kFeatures:
+      return {{"features", at::kFloat, {facts.features}, 0}, {"labels", at::kLong, {}, facts.classes}};
+  }
+  CHECK(false, "unknown data kind");
+  return {};
+}
+
+// A text may be shorter than the context, never longer; everything else is exact.
+bool fits(const at::Tensor& value, const Wanted& wanted, DataKind kind) {
+  if (value.scalar_type() != wanted.type ||
+      value.dim() != 1 + static_cast<std::int64_t>(wanted.sample.size())) {
+    return false;
+  }
+  if (value.numel() == 0) return false;
+  const auto sample = value.sizes().slice(1);
+  return kind == DataKind::kText ? sample[0] <= wanted.sample[0] : sample.equals(wanted.sample);
+}
+
+std::string shape_text(const at::Tensor& value) {
+  std::string text = std::string(c10::toString(value.scalar_type())) + "[";
+  for (std::int64_t i = 0; i < value.dim(); ++i) text += (i == 0 ? "" : ",") + std::to_string(value.size(i));
+  return text + "]";
+}
+
+}  // namespace
+
+const char* name_of(DataKind kind) {
+  switch (kind) {
+    case DataKind::kText:
+      return "text";
+    case DataKind::kImages:
+      return "images";
+    case DataKind::kFeatures:
+      return "features";
+  }
+  return "unknown";
+}
+
+std::int64_t Dataset::size(Split split) const {
+  return std::visit(
+      Overloaded{[&](const TextData& text) { return TextData::samples(part(text, split), text.context); },
+                 [&](const ImageData& images) { return part(images, split).count; },
+                 [&](const TableData& table) {
+                   return split == Split::kTrain ? table.train_rows : table.rows - table.train_rows;
+                 }},
+      data_);
+}
+
+TensorBatch Dataset::gather(Split split, std::span<const std::int64_t> indices) const {
+  return std::visit(Overloaded{[&](const TextData& text) { return gather_text(text, split, indices); },
+                               [&](const ImageData& images) { return gather_images(images, split, indices); },
+                               [&](const TableData& table) { return gather_rows(table, split, indices); }},
+                    data_);
+}
+
+DatasetFacts Dataset::facts() const {
+  DatasetFacts facts;
+  if (const auto* text = std::get_if<TextData>(&data_)) {
+    facts.kind = DataKind::kText;
+    facts.vocabulary = vocabulary_size(*text->tokenizer);
+    facts.context = text->context;
+    facts.start_token = start_token(*text->tokenizer);
+    facts.decode = [tokenizer = text->tokenizer](std::span<const std::int64_t> tokens) {
+      return decode(*tokenizer, tokens);
+    };
+  } else if (const auto* images = std::get_if<ImageData>(&data_)) {
+    facts.kind = DataKind::kImages;
+    facts.classes = images->classes;
+    facts.channels = 1;
+    facts.height = images->height;
+    facts.width = images->width;
+  } else {
+    const auto& table = std::get<TableData>(data_);
+    facts.kind = DataKind::kFeatures;
+    facts.classes = static_cast<std::int64_t>(table.classes.size());
+    facts.features = static_cast<std::int64_t>(table.columns.size());
+  }
+  return facts;
+}
+
+Result<Dataset> load_dataset(const DataConfig& config, std::int64_t context) {
+  if (auto numbers = check_numbers(config, context); !numbers) return numbers.error();
+  if (config.type == "text") return dataset_of(load_text(config, context));
+  if (config.type == "mnist") return dataset_of(load_mnist(config));
+  if (config.type == "csv") return dataset_of(load_csv(config));
+  return Error{ErrorCode::kMismatch, "data.type: '" + config.type + "' is none of text, mnist, csv"};
+}
+
+Status check_batch(const TensorBatch& batch, const DatasetFacts& facts) {
+  const at::Tensor* first = nullptr;
+  for (const Wanted& wanted : wanted_tensors(facts)) {
+    const at::Tensor* value = find_tensor(batch, wanted.name);
+    if (value == nullptr) return mismatch("has no '" + wanted.name + "'");
+    if (!fits(*value, wanted, facts.kind)) {
+      return mismatch("has a '" + wanted.name + "' of " + shape_text(*value) +
+                      ", which does not fit the model");
+    }
+    if (first == nullptr) first = value;
+    const bool same_length = value->size(0) == first->size(0) &&
+                             (facts.kind != DataKind::kText || value->size(1) == first->size(1));
+    if (!same_length) return mismatch("has '" + wanted.name + "' for another number of samples or tokens");
+    if (wanted.bound == 0) continue;
+    if (auto in_range = check_range(*value, wanted.name, wanted.bound); !in_range) return in_range;
+  }
+  return ok_status();
+}
+
+}  // namespace bulkhead

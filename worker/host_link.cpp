@@ -1,0 +1,140 @@
+#include "host_link.h"
+
+#include <utility>
+
+#include "protocol/log.h"
+
+namespace bulkhead {
+namespace {
+
+PluginStream::Effects no_effects() { return {}; }
+
+}  // namespace
+
+HostLink::HostLink(PluginRoute route, StreamOptions options, Surroundings surroundings)
+    : around_(std::move(surroundings)), stream_([&] {
+        PluginStream::Effects effects = no_effects();
+        effects.send = [this](Call call) {
+          call.generation = around_.generation;
+          call.seed_rank = around_.rank;
+          if (channel_) channel_->send(std::move(call));
+        };
+        effects.settle = around_.settle;
+        effects.ready = [this] {
+          HostReady ready;
+          ready.generation = around_.generation;
+          ready.plugin = this->route().plugin;
+          ready.host_generation = attach_.host_generation;
+          around_.tell_coordinator(ready);
+        };
+        effects.fault = [this](HostFault fault) {
+          fault.generation = around_.generation;
+          fault.host_generation = attach_.host_generation;
+          around_.tell_coordinator(std::move(fault));
+        };
+        effects.dead_letter = around_.dead_letter;
+        effects.event = [this](std::string event, Value fields) {
+          fields["plugin"] = name();
+          fields["rank"] = around_.rank;
+          fields["generation"] = attach_.host_generation.value;
+          around_.tell_coordinator(EventLine{around_.generation, std::move(event), std::move(fields)});
+        };
+        return PluginStream(std::move(route), options, std::move(effects));
+      }()) {}
+
+void HostLink::attach(const AttachHost& attach) {
+  channel_.reset();
+  listener_.reset();
+  attach_ = attach;
+  greeted_ = false;
+  auto listener = listen_channel(*around_.loop, attach.endpoint, {.one_peer = true},
+                                 [this](std::unique_ptr<Channel> channel) { met(std::move(channel)); });
+  if (!listener) return garbage(listener.error().message);
+  listener_ = std::move(*listener);
+}
+
+void HostLink::met(std::unique_ptr<Channel> channel) {
+  channel_ = std::move(channel);
+  channel_->start({[this](Message message) { on_message(std::move(message)); },
+                   [this](Error error) {
+                     // A host that goes away is the coordinator's to notice.
+                     if (error.code == ErrorCode::kMalformed) garbage("it sent something malformed: " + error.message);
+                   }});
+}
+
+void HostLink::on_message(Message message) {
+  if (generation_of(message) != attach_.host_generation) {  // the one place where stale frames end
+    ++stale_;
+    return;
+  }
+  if (!greeted_) {
+    if (const Hello* hello = std::get_if<Hello>(&message)) return greet(*hello);
+    return garbage("it sent " + std::string(type_of(message)) + " before its greeting");
+  }
+  const TimePoint now = around_.loop->now();
+  if (Reply* reply = std::get_if<Reply>(&message)) stream_.on_reply(std::move(*reply), now);
+  else if (Note* note = std::get_if<Note>(&message)) stream_.on_note(std::move(*note));
+  else if (const Progress* progress = std::get_if<Progress>(&message)) stream_.on_progress(*progress, now);
+  else return garbage("it sent " + std::string(type_of(message)) + ", which a host never sends here");
+  arm();
+}
+
+void HostLink::greet(const Hello& hello) {
+  std::string reason = refusal(hello, around_.secret);
+  if (reason.empty() && hello.plugin != route().plugin) reason = "another plugin was expected here";
+  if (!reason.empty()) {
+    channel_->send(Refuse{around_.generation, reason});
+    return garbage(reason);
+  }
+  greeted_ = true;
+  channel_->send(Welcome{around_.generation, std::min(kProtocolMax, hello.version_max)});
+  stream_.host_attached(attach_.lived_on, around_.loop->now());
+  arm();
+}
+
+void HostLink::lost(const HostLost& lost) {
+  if (lost.restarting && lost.host_generation != attach_.host_generation) return;  // never got as far as this rank
+  deadline_.reset();
+  channel_.reset();
+  listener_.reset();
+  greeted_ = false;
+  HostPost post = stream_.host_lost(lost.restarting, lost.reason);
+  post.generation = around_.generation;
+  post.host_generation = lost.host_generation;
+  around_.tell_coordinator(std::move(post));
+}
+
+Seq HostLink::submit(std::string_view hook, CallContext context, std::optional<Batch> input, std::size_t bytes) {
+  context.call_id = name() + "/" + std::to_string(around_.rank) + "/" + std::to_string(stream_.last_seq().next().value);
+  const Seq seq = stream_.submit(hook, std::move(context), around_.loop->now(), std::move(input), bytes);
+  arm();
+  return seq;
+}
+
+void HostLink::supply(Seq seq, Batch input) {
+  stream_.supply(seq, std::move(input), around_.loop->now());
+  arm();
+}
+
+void HostLink::want(Seq seq) { stream_.want(seq); }
+
+void HostLink::garbage(const std::string& reason) {
+  HostFault fault;
+  fault.generation = around_.generation;
+  fault.plugin = route().plugin;
+  fault.host_generation = attach_.host_generation;
+  fault.kind = "garbage";
+  fault.reason = reason;
+  around_.tell_coordinator(std::move(fault));
+}
+
+void HostLink::arm() {
+  const TimePoint due = stream_.next_deadline();
+  if (due == TimePoint::max()) return deadline_.reset();
+  deadline_ = around_.loop->call_at(due, [this] {
+    stream_.on_tick(around_.loop->now());
+    arm();
+  });
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,64 @@
+// The rank's end of one plugin process: listens where the coordinator says,
+// greets the host, carries the stream's calls and watches its deadlines.
+//
+// Decides nothing: faults go to the coordinator, which alone ends processes.
+// The loop thread only.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "plugin_stream.h"
+#include "protocol/channel.h"
+#include "protocol/event_loop.h"
+#include "protocol/messages.h"
+
+namespace bulkhead {
+
+class HostLink {
+ public:
+  struct Surroundings {
+    EventLoop* loop = nullptr;
+    Generation generation;  // this worker's
+    std::int64_t rank = 0;
+    std::string secret;
+    std::function<void(Message)> tell_coordinator;
+    std::function<void(Seq, Outcome)> settle;
+    std::function<void(const Call&, const std::string&)> dead_letter;
+  };
+
+  HostLink(PluginRoute route, StreamOptions options, Surroundings surroundings);
+
+  void attach(const AttachHost& attach);
+  // Answers the coordinator with the call the host was in.
+  void lost(const HostLost& lost);
+
+  // See PluginStream; these add the time and the call's id.
+  Seq submit(std::string_view hook, CallContext context, std::optional<Batch> input = {}, std::size_t bytes = 0);
+  void supply(Seq seq, Batch input);
+  void want(Seq seq);
+
+  PluginStream& stream() { return stream_; }
+  const PluginRoute& route() const { return stream_.route(); }
+  const std::string& name() const { return route().config.name; }
+  std::int64_t stale_messages() const { return stale_; }
+
+ private:
+  void met(std::unique_ptr<Channel> channel);
+  void on_message(Message message);
+  void greet(const Hello& hello);
+  void garbage(const std::string& reason);
+  void arm();
+
+  Surroundings around_;
+  PluginStream stream_;
+  AttachHost attach_;
+  bool greeted_ = false;
+  std::int64_t stale_ = 0;
+  std::unique_ptr<Listener> listener_;
+  std::unique_ptr<Channel> channel_;  // before the listener it must go
+  EventLoop::Handle deadline_;
+};
+
+}  // namespace bulkhead

@@ -1,0 +1,51 @@
+// The one building block of all models: a module with a weight and perhaps a
+// bias, and the operations on it.
+//
+// Instead of torch::nn::Linear and friends, because those cost compile time and
+// nn::Linear's forward takes a slow bias path on 3-D input.  The names in
+// checkpoints are the same.  Compute thread only.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+#include <torch/nn/module.h>
+
+namespace bulkhead {
+
+struct Layer : torch::nn::Module {
+  Layer(at::Tensor initial_weight, at::Tensor initial_bias);
+
+  at::Tensor weight;
+  at::Tensor bias;  // undefined where there is none
+};
+
+using LayerPtr = std::shared_ptr<Layer>;
+
+// A CPU generator that depends on the seed alone.
+at::Generator make_generator(std::int64_t seed);
+
+// Weight [shape…] from N(0, std); bias, if any, zero and as long as shape[0].
+LayerPtr normal_layer(at::IntArrayRef shape, double std, bool with_bias, const at::Generator& generator);
+
+// Weight from U(−b, b), b = gain·√(3 / fan_in), so with standard deviation
+// gain/√fan_in (fan_in = numbers that each output sums over); bias zero.  A gain
+// of √2 keeps the scale through ReLU (He et al. 2015).
+LayerPtr uniform_layer(at::IntArrayRef shape, double gain, const at::Generator& generator);
+
+// Weight one, bias zero.
+LayerPtr norm_layer(std::int64_t width);
+
+// x W' + b with operands in compute_type; [..., in] → [..., out].
+at::Tensor apply_linear(const Layer& layer, const at::Tensor& x, at::ScalarType compute_type);
+
+// 3×3 convolution, stride 1, same size, with operands in compute_type:
+// [N,C,H,W] → [N,O,H,W].
+at::Tensor apply_conv3x3(const Layer& layer, const at::Tensor& x, at::ScalarType compute_type);
+
+// Layer norm over the last dimension, in float32; ε = 1e-5.
+at::Tensor apply_norm(const Layer& layer, const at::Tensor& x);
+
+}  // namespace bulkhead

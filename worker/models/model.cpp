@@ -1,0 +1,116 @@
+#include "models/model.h"
+
+#include <string>
+#include <utility>
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/argmax.h>
+#include <ATen/ops/cross_entropy_loss.h>
+
+#include "models/classifier.h"
+#include "models/gpt.h"
+#include "torch_error.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr double kTemperature = 0.8;
+
+// scores [M,classes] of any float type, labels int64 [M].
+Losses losses_of(const at::Tensor& scores, const at::Tensor& labels) {
+  Losses losses;
+  losses.loss = at::cross_entropy_loss(scores.to(at::kFloat), labels);
+  const at::NoGradGuard no_grad;
+  losses.correct = scores.argmax(-1).eq(labels).sum();
+  losses.count = labels.numel();
+  return losses;
+}
+
+Error misfit(const ModelConfig& config, const char* needs, const DatasetFacts& facts) {
+  return {ErrorCode::kMismatch,
+          "model.type: " + config.type + " needs " + needs + ", but the data is " + name_of(facts.kind)};
+}
+
+Status require_positive(const char* key, std::int64_t value) {
+  if (value >= 1) return ok_status();
+  return Error{ErrorCode::kMismatch, std::string(key) + ": " + std::to_string(value) + " must be at least 1"};
+}
+
+// The largest number of heads, at most `wanted`, that divides the width.
+std::int64_t nearest_heads(std::int64_t width, std::int64_t wanted) {
+  while (width % wanted != 0) --wanted;
+  return wanted;
+}
+
+Result<Model> make_gpt(const ModelConfig& config, const DatasetFacts& facts, std::int64_t seed,
+                       at::ScalarType compute_type) {
+  if (facts.kind != DataKind::kText) return misfit(config, "text", facts);
+  if (auto heads = require_positive("model.heads", config.heads); !heads) return heads.error();
+  if (auto context = require_positive("model.context", config.context); !context) return context.error();
+  if (config.width % config.heads != 0) {
+    return Error{ErrorCode::kMismatch, "model.heads: " + std::to_string(config.heads) +
+                                           " does not divide model.width " + std::to_string(config.width) +
+                                           "; " + std::to_string(nearest_heads(config.width, config.heads)) +
+                                           " does"};
+  }
+  auto gpt = std::make_shared<Gpt>(config, facts.vocabulary, seed, compute_type);
+  Model model;
+  model.module = gpt;
+  model.forward = [gpt](const TensorBatch& batch) {
+    const at::Tensor scores = gpt->logits(tensor_named(batch, "input_ids"));
+    return losses_of(scores.flatten(0, 1), tensor_named(batch, "labels").flatten());
+  };
+  model.sample = [gpt, start = facts.start_token](std::int64_t tokens, std::uint64_t sample_seed) {
+    return gpt->sample(start, tokens, sample_seed, kTemperature);
+  };
+  return model;
+}
+
+template <class Network>
+Model classifier(std::shared_ptr<Network> network, const char* input) {
+  Model model;
+  model.module = network;
+  model.forward = [network, input](const TensorBatch& batch) {
+    return losses_of(network->logits(tensor_named(batch, input)), tensor_named(batch, "labels"));
+  };
+  return model;
+}
+
+Result<Model> make_mlp(const ModelConfig& config, const DatasetFacts& facts, std::int64_t seed,
+                       at::ScalarType compute_type) {
+  if (facts.kind == DataKind::kText) return misfit(config, "images or features", facts);
+  const char* input = facts.kind == DataKind::kImages ? "images" : "features";
+  return classifier(std::make_shared<Mlp>(config, facts, seed, compute_type), input);
+}
+
+Result<Model> make_cnn(const ModelConfig& config, const DatasetFacts& facts, std::int64_t seed,
+                       at::ScalarType compute_type) {
+  if (facts.kind != DataKind::kImages) return misfit(config, "images", facts);
+  if (facts.height < 4 || facts.width < 4) {
+    return Error{ErrorCode::kMismatch, "model.type: cnn needs images of at least 4×4 pixels, but these are " +
+                                           std::to_string(facts.height) + "×" + std::to_string(facts.width)};
+  }
+  return classifier(std::make_shared<Cnn>(config, facts, seed, compute_type), "images");
+}
+
+Result<Model> make_checked(const ModelConfig& config, const DatasetFacts& facts, std::int64_t seed,
+                           at::ScalarType compute_type) {
+  if (auto width = require_positive("model.width", config.width); !width) return width.error();
+  if (auto layers = require_positive("model.layers", config.layers); !layers) return layers.error();
+  if (config.type == "gpt") return make_gpt(config, facts, seed, compute_type);
+  if (config.type == "mlp") return make_mlp(config, facts, seed, compute_type);
+  if (config.type == "cnn") return make_cnn(config, facts, seed, compute_type);
+  return Error{ErrorCode::kMismatch, "model.type: '" + config.type + "' is none of gpt, mlp, cnn"};
+}
+
+}  // namespace
+
+Result<Model> make_model(const ModelConfig& config, const DatasetFacts& facts, std::int64_t seed,
+                         at::ScalarType compute_type) {
+  CHECK(compute_type == at::kFloat || compute_type == at::kBFloat16);
+  // A model larger than memory is the world's failure, which torch throws.
+  return catching("model: building " + config.type, ErrorCode::kFailed,
+                  [&] { return make_checked(config, facts, seed, compute_type); });
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,54 @@
+// A model as the training loop sees it: a module whose parameters it trains,
+// and a function from a batch to losses.
+//
+// The same seed gives the same parameters, bit for bit, on every rank and
+// device (they are drawn on the CPU).  Knows nothing of optimizers, ranks or
+// plugins.  Compute thread only.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "batch.h"
+#include "data/facts.h"
+#include "protocol/result.h"
+#include "protocol/run_config.h"
+
+namespace torch::nn {
+class Module;
+}
+
+namespace bulkhead {
+
+struct Losses {
+  at::Tensor loss;         // mean cross entropy over the labels, in nats: float32, 0-dim, differentiable
+  at::Tensor correct;      // labels that were the model's first choice: int64, 0-dim, no gradient
+  std::int64_t count = 0;  // labels in the batch
+};
+
+struct Model {
+  // Parameters in float32 with names that are stable over versions (they are
+  // the keys of checkpoints); made on the CPU, module->to(device) moves them.
+  std::shared_ptr<torch::nn::Module> module;
+
+  // Takes a batch that fits the data (check_batch), on the module's device.
+  std::function<Losses(const TensorBatch&)> forward;
+
+  // gpt: that many token ids, one after the other at temperature 0.8, beginning
+  // after DatasetFacts::start_token; empty for other models.  The same seed and
+  // parameters give the same tokens.  Leaves the module's mode as it was.
+  std::function<std::vector<std::int64_t>(std::int64_t tokens, std::uint64_t seed)> sample;
+};
+
+// Builds and initialises a model.  compute_type is kFloat, or kBFloat16 for
+// mixed precision: matrix products in bfloat16 from float32 parameters,
+// normalisation, residual stream and loss in float32.  Fails where the model
+// does not fit the data or its own numbers do not fit together, naming the key.
+Result<Model> make_model(const ModelConfig& config, const DatasetFacts& facts, std::int64_t seed,
+                         at::ScalarType compute_type);
+
+}  // namespace bulkhead

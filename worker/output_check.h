@@ -1,0 +1,28 @@
+// What the output of a transform must be before the rank trains on it.
+// Pure functions on host memory; any thread.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "protocol/result.h"
+#include "protocol/tensor.h"
+
+namespace bulkhead {
+
+// The output batch: input tensors named in `kept` and those in `changed`, in
+// the input's order, new names last.  A kept name that the input lacks, or a
+// name twice, is Malformed.
+Result<Batch> assemble_output(const Batch& input, const Batch& changed, const std::vector<std::string>& kept);
+
+// Empty, or one sentence on how `output` differs from `wanted`: by names and
+// types, and by shapes too where `with_shapes`.
+std::string check_schema(const Batch& wanted, const Batch& output, bool with_shapes);
+
+// Empty, or one sentence naming the tensor that holds a NaN or an infinity.
+std::string check_finite(const Batch& output);
+
+// Names, types and shapes without the bytes.
+Batch schema_of(const Batch& batch);
+
+}  // namespace bulkhead

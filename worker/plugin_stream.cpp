@@ -1,0 +1,428 @@
+#include "plugin_stream.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "output_check.h"
+#include "protocol/result.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr std::size_t kLatencies = 4096;
+
+bool is_transform(const HookInfo& hook) { return hook.kind == HookKind::kTransform; }
+
+double seconds_between(TimePoint from, TimePoint to) { return std::chrono::duration<double>(to - from).count(); }
+
+double percentile(std::vector<float> values, double share) {
+  if (values.empty()) return 0;
+  const auto rank = static_cast<std::ptrdiff_t>(share * static_cast<double>(values.size() - 1));
+  std::nth_element(values.begin(), values.begin() + rank, values.end());
+  return values[static_cast<std::size_t>(rank)];
+}
+
+}  // namespace
+
+PluginStream::PluginStream(PluginRoute route, StreamOptions options, Effects effects)
+    : route_(std::move(route)),
+      options_(options),
+      effects_(std::move(effects)),
+      stateful_(route_.traits.stateful && !route_.traits.stateless && route_.traits.steers),
+      observer_(!route_.traits.steers) {
+  report_.plugin = route_.plugin;
+}
+
+// ----- The rank's side -----
+
+Seq PluginStream::submit(std::string_view hook, CallContext context, TimePoint now, std::optional<Batch> input,
+                         std::size_t bytes) {
+  Entry entry;
+  entry.hook = find_hook(hook);
+  CHECK(entry.hook != nullptr, std::string(hook));
+  last_seq_ = last_seq_.next();
+  entry.call.seq = last_seq_;
+  entry.call.hook = hook;
+  entry.call.context = std::move(context);
+  entry.call.deadline_ms = std::chrono::ceil<std::chrono::milliseconds>(deadline_of(*entry.hook)).count();
+  entry.awaits_input = is_transform(*entry.hook) && !input;
+  if (input) entry.call.batch = std::move(*input);
+  if (observer_) {
+    entry.wanted = true;
+    if (host_ == Host::kGivenUp || entries_.size() >= options_.observer_queue) {
+      ++report_.events_dropped;
+      return last_seq_;
+    }
+  }
+  ++calls_since_snapshot_;
+  bytes_since_snapshot_ += bytes;
+  entries_.push_back(std::move(entry));
+  const Seq seq = last_seq_;
+  if (host_ == Host::kGivenUp && !entries_.back().awaits_input) {
+    settle_failed(entries_.back(), Outcome::Kind::kGivenUp, give_up_reason_);
+  }
+  maybe_snapshot(now);
+  pump(now);
+  return seq;
+}
+
+void PluginStream::supply(Seq seq, Batch input, TimePoint now) {
+  Entry* entry = find(seq);
+  CHECK(entry != nullptr && entry->awaits_input);
+  entry->awaits_input = false;
+  entry->call.batch = std::move(input);
+  if (host_ == Host::kGivenUp) return settle_failed(*entry, Outcome::Kind::kGivenUp, give_up_reason_);
+  pump(now);
+}
+
+void PluginStream::want(Seq seq) {
+  Entry* entry = find(seq);
+  CHECK(entry != nullptr && !entry->wanted, "call " + std::to_string(seq.value));
+  entry->wanted = true;
+  if (entry->state != State::kReplied) return;
+  deliver(*entry);
+  trim();
+}
+
+// ----- The host's side -----
+
+void PluginStream::host_attached(bool lived_on, TimePoint now) {
+  if (host_ == Host::kGivenUp) return;
+  host_ = Host::kOpening;
+  faulted_ = false;
+  said_ready_ = false;
+  flights_.clear();
+  cursor_ = 0;
+  opening_.clear();
+  opened_ = 0;
+  if (!lived_on) opening_.emplace_back("setup");
+  if (snapshot_) {
+    opening_.emplace_back("load_state_dict");
+  } else if (stateful_) {
+    opening_.emplace_back("state_dict");
+  }
+  opening_deadline_ = now + kStartDeadline;
+  last_reply_ = now;
+  open_next(now);
+}
+
+void PluginStream::open_next(TimePoint now) {
+  if (opened_ == opening_.size()) {
+    host_ = Host::kServing;
+    opening_deadline_ = TimePoint::max();
+    pump(now);
+    return;
+  }
+  Call call;
+  call.hook = opening_[opened_];
+  if (call.hook == "load_state_dict") call.state = *snapshot_;
+  const HookInfo* hook = find_hook(call.hook);
+  call.deadline_ms = std::chrono::milliseconds(kStartDeadline).count();
+  send(std::move(call), *hook, false, now);
+}
+
+void PluginStream::opening_reply(const Reply& reply, TimePoint now) {
+  if (reply.failure) {
+    const std::string said = reply.failure->type + ": " + reply.failure->message;
+    if (!was_ready_ && !reply.failure->traceback.empty()) {
+      effects_.event("error", {{"hook", reply.hook}, {"reason", said}, {"traceback", reply.failure->traceback}});
+    }
+    // A hook that worked in an earlier incarnation and now raises is a crash
+    // like any other: the budget decides.
+    return fault(was_ready_ ? "garbage" : "refused", reply.hook + " raised " + said, now);
+  }
+  if (reply.hook == "state_dict") {
+    if (reply.has_state) snapshot_ = reply.state;
+    stateful_ = reply.has_state;
+  }
+  ++opened_;
+  open_next(now);
+}
+
+HostPost PluginStream::host_lost(bool restarting, const std::string& reason) {
+  HostPost post;
+  post.plugin = route_.plugin;
+  if (!flights_.empty()) {
+    const Flight& flight = flights_.front();
+    post.hook = flight.hook;
+    post.step = flight.step;
+    Entry* entry = flight.replay ? nullptr : find(flight.seq);
+    if (entry != nullptr && is_transform(*entry->hook)) {
+      post.batch = "step " + std::to_string(entry->call.context.global_step) + " micro-batch " +
+                   std::to_string(entry->call.context.micro_batch);
+    }
+    if (entry != nullptr && ++entry->kills >= options_.kills_to_poison) {
+      entry->buried = true;
+      settle_failed(*entry, Outcome::Kind::kPoison,
+                    flight.hook + " killed " + route_.config.name + " " + std::to_string(entry->kills) + " times (" + reason + ")");
+    }
+  }
+  flights_.clear();
+  cursor_ = 0;
+  opening_deadline_ = TimePoint::max();
+  if (host_ != Host::kGivenUp) host_ = Host::kAbsent;
+  for (Entry& entry : entries_) {  // outputs that nobody took are made again
+    if (entry.state == State::kReplied && !entry.accepted && !entry.buried) entry.state = State::kQueued;
+  }
+  if (observer_) {
+    report_.events_dropped += static_cast<std::int64_t>(entries_.size());
+    entries_.clear();
+  }
+  trim();
+  if (!restarting) give_up(route_.config.name + " was given up after " + reason);
+  return post;
+}
+
+void PluginStream::on_reply(Reply reply, TimePoint now) {
+  if (faulted_ || host_ == Host::kAbsent || host_ == Host::kGivenUp) return;
+  if (flights_.empty() || flights_.front().seq != reply.seq || flights_.front().hook != reply.hook) {
+    return fault("garbage", "a reply to " + reply.hook + " (call " + std::to_string(reply.seq.value) + ") that nobody waits for", now);
+  }
+  Flight flight = std::move(flights_.front());
+  flights_.pop_front();
+  last_reply_ = now;
+  if (!flights_.empty()) flights_.front().begun = now;
+  if (flight.seq == Seq{0}) return opening_reply(reply, now);
+
+  const float waited_us = static_cast<float>(seconds_between(flight.sent, now) * 1e6);
+  if (latencies_us_.size() < kLatencies) latencies_us_.push_back(waited_us);
+  else latencies_us_[latency_at_++ % kLatencies] = waited_us;
+
+  Entry* entry = find(flight.seq);
+  if (!flight.replay && entry != nullptr) entry_reply(*entry, std::move(reply), std::move(flight.notes));
+  pump(now);
+}
+
+void PluginStream::on_note(Note note) {
+  if (!flights_.empty() && flights_.front().seq == note.seq && !flights_.front().replay) {
+    flights_.front().notes.push_back(std::move(note));
+  }
+}
+
+void PluginStream::on_progress(const Progress& progress, TimePoint now) {
+  if (!flights_.empty() && flights_.front().seq == progress.seq) flights_.front().begun = now;
+}
+
+TimePoint PluginStream::next_deadline() const {
+  if (faulted_) return TimePoint::max();
+  TimePoint next = opening_deadline_;
+  if (!flights_.empty()) next = std::min(next, flights_.front().begun + flights_.front().deadline);
+  return next;
+}
+
+void PluginStream::on_tick(TimePoint now) {
+  if (now < next_deadline()) return;
+  const std::string where = flights_.empty() ? "its start" : flights_.front().hook;
+  fault("hang", where + " has not returned within its deadline", now);
+}
+
+void PluginStream::fault(std::string kind, std::string reason, TimePoint now) {
+  faulted_ = true;
+  HostFault fault;
+  fault.plugin = route_.plugin;
+  fault.kind = std::move(kind);
+  fault.reason = std::move(reason);
+  if (!flights_.empty()) {
+    fault.hook = flights_.front().hook;
+    fault.step = flights_.front().step;
+    fault.seconds = seconds_between(flights_.front().begun, now);
+  }
+  effects_.fault(std::move(fault));
+}
+
+// ----- Sending -----
+
+void PluginStream::pump(TimePoint now) {
+  if (host_ != Host::kServing || faulted_) return;
+  while (cursor_ < entries_.size() && flights_.size() < options_.credits) {
+    Entry& entry = entries_[cursor_];
+    if (entry.accepted || entry.buried) {
+      ++cursor_;
+      continue;
+    }
+    if (entry.awaits_input) break;
+    const bool replay = entry.state == State::kConsumed;
+    Call call = entry.call;
+    call.context.replaying = replay;
+    if (replay) ++report_.replays;
+    else if (entry.sent_before) ++report_.retries;
+    else if (observer_) ++report_.events_sent;
+    entry.sent_before = true;
+    ++cursor_;
+    send(std::move(call), *entry.hook, replay, now);
+  }
+  if (said_ready_ || replaying()) return;
+  said_ready_ = true;
+  was_ready_ = true;
+  effects_.ready();
+}
+
+bool PluginStream::replaying() const {
+  const auto is_replay = [](const Flight& flight) { return flight.replay; };
+  if (std::any_of(flights_.begin(), flights_.end(), is_replay)) return true;
+  return std::any_of(entries_.begin() + static_cast<std::ptrdiff_t>(cursor_), entries_.end(), [](const Entry& entry) {
+    return entry.state == State::kConsumed && !entry.accepted && !entry.buried;
+  });
+}
+
+void PluginStream::send(Call call, const HookInfo& hook, bool replay, TimePoint now) {
+  Flight flight;
+  flight.seq = call.seq;
+  flight.hook = call.hook;
+  flight.replay = replay;
+  flight.sent = now;
+  flight.begun = now;
+  flight.deadline = call.seq == Seq{0} ? Duration(kStartDeadline) : deadline_of(hook);
+  flight.step = call.seq == Seq{0} ? -1 : call.context.global_step;
+  flights_.push_back(std::move(flight));
+  ++report_.calls;
+  effects_.send(std::move(call));
+}
+
+Duration PluginStream::deadline_of(const HookInfo& hook) const {
+  const auto given = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(route_.config.deadline_seconds));
+  switch (hook.pace) {
+    case HookPace::kStep: return given;
+    case HookPace::kWaited: return route_.config.deadline_given ? given : Duration(kWaitedDeadline);
+    case HookPace::kStart: return Duration(kStartDeadline);
+  }
+  return given;
+}
+
+// ----- Replies -----
+
+void PluginStream::entry_reply(Entry& entry, Reply reply, std::vector<Note> notes) {
+  entry.outcome = Outcome{};
+  entry.outcome.notes = std::move(notes);
+  if (reply.failure) {
+    const std::string said = reply.failure->type + ": " + reply.failure->message;
+    ++report_.errors;
+    effects_.event("error", {{"hook", reply.hook},
+                             {"step", entry.call.context.global_step},
+                             {"reason", said},
+                             {"traceback", reply.failure->traceback}});
+    if (is_transform(*entry.hook)) effects_.dead_letter(entry.call, reply.hook + " raised " + said);
+    settle_failed(entry, Outcome::Kind::kError, reply.hook + " raised " + said);
+    return trim();
+  }
+  entry.state = State::kReplied;
+  entry.outcome.control = reply.control;
+  if (is_transform(*entry.hook) && !transform_reply(entry, reply)) return trim();
+  const Seq seq = entry.call.seq;
+  const bool snapshot = reply.hook == "state_dict";
+  if (snapshot && reply.has_state) {
+    entry.outcome.state = reply.state;
+    snapshot_ = std::move(reply.state);
+  }
+  if (entry.own) entry.state = State::kConsumed;
+  if (entry.wanted && !entry.own) deliver(entry);
+  if (snapshot && reply.has_state && stateful_) accept_snapshot(seq);
+  trim();
+}
+
+bool PluginStream::transform_reply(Entry& entry, Reply& reply) {
+  Result<Batch> output = assemble_output(entry.call.batch, reply.batch, reply.kept);
+  std::string refused = output.ok() ? check_schema(last_good_ ? *last_good_ : entry.call.batch, *output, last_good_.has_value())
+                                    : output.error().message;
+  if (refused.empty() && route_.config.check_finite) refused = check_finite(*output);
+  if (!refused.empty()) {
+    ++report_.errors;
+    effects_.event("error", {{"hook", reply.hook}, {"step", entry.call.context.global_step}, {"reason", refused}});
+    effects_.dead_letter(entry.call, refused);
+    settle_failed(entry, Outcome::Kind::kError, refused);
+    return false;
+  }
+  entry.outcome.batch = std::move(*output);
+  last_good_ = schema_of(entry.outcome.batch);
+  return true;
+}
+
+void PluginStream::settle_failed(Entry& entry, Outcome::Kind kind, std::string reason) {
+  entry.state = State::kReplied;
+  entry.outcome.kind = kind;
+  entry.outcome.reason = std::move(reason);
+  if (is_transform(*entry.hook)) {
+    entry.outcome.batch = entry.call.batch;
+    if (kind != Outcome::Kind::kGivenUp) {
+      entry.outcome.skip = route_.config.on_poison == "skip";
+      entry.outcome.abort = route_.config.on_poison == "abort";
+    }
+  }
+  if (kind == Outcome::Kind::kPoison) {
+    if (is_transform(*entry.hook)) effects_.dead_letter(entry.call, entry.outcome.reason);
+    effects_.event("poison", {{"hook", entry.call.hook},
+                              {"step", entry.call.context.global_step},
+                              {"reason", entry.outcome.reason}});
+  }
+  if (entry.own) {
+    entry.state = State::kConsumed;
+  } else if (entry.wanted) {
+    deliver(entry);
+  }
+}
+
+void PluginStream::deliver(Entry& entry) {
+  entry.state = State::kConsumed;
+  if (!observer_) effects_.settle(entry.call.seq, std::move(entry.outcome));
+  entry.outcome = Outcome{};
+}
+
+// Everything before an arrived snapshot is vouched for by it.
+void PluginStream::accept_snapshot(Seq seq) {
+  for (Entry& entry : entries_) {
+    if (entry.call.seq > seq) break;
+    entry.accepted = true;
+  }
+}
+
+// Drops what will never be sent again: all that is consumed, for a stateless
+// plugin; what a snapshot has accepted besides, for one with state.
+void PluginStream::trim() {
+  while (!entries_.empty()) {
+    const Entry& front = entries_.front();
+    const bool over = front.state == State::kConsumed && (!stateful_ || front.accepted || front.buried);
+    if (!over) return;
+    entries_.pop_front();
+    if (cursor_ > 0) --cursor_;
+  }
+}
+
+// The journal is bounded by a snapshot at a place that depends on the calls
+// alone.
+void PluginStream::maybe_snapshot(TimePoint now) {
+  if (!stateful_ || retired_ || host_ == Host::kGivenUp) return;
+  if (calls_since_snapshot_ < options_.journal_calls && bytes_since_snapshot_ < options_.journal_bytes) return;
+  calls_since_snapshot_ = 0;
+  bytes_since_snapshot_ = 0;
+  const Seq seq = submit("state_dict", entries_.back().call.context, now);
+  calls_since_snapshot_ = 0;  // the snapshot itself does not count
+  if (Entry* entry = find(seq)) entry->own = true;
+}
+
+void PluginStream::give_up(const std::string& reason) {
+  host_ = Host::kGivenUp;
+  give_up_reason_ = reason;
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    Entry& entry = entries_[i];
+    if (entry.state == State::kQueued && !entry.awaits_input) settle_failed(entry, Outcome::Kind::kGivenUp, reason);
+  }
+  stateful_ = false;
+  trim();
+}
+
+PluginStream::Entry* PluginStream::find(Seq seq) {
+  const auto at = std::lower_bound(entries_.begin(), entries_.end(), seq,
+                                   [](const Entry& entry, Seq wanted) { return entry.call.seq < wanted; });
+  return at == entries_.end() || at->call.seq != seq ? nullptr : &*at;
+}
+
+PluginReport PluginStream::report() const {
+  PluginReport report = report_;
+  report.p50_us = percentile(latencies_us_, 0.50);
+  report.p99_us = percentile(latencies_us_, 0.99);
+  return report;
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,177 @@
+// The stream of calls to one plugin process: order, journal, retry, poison,
+// giving up (protocol/README.md, "The stream of a plugin process").
+//
+// No socket, no thread, no clock: the owner says what happened and what time
+// it is, and carries out the effects.  It decides nothing about processes.
+// Used on the loop thread only.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "protocol/clock.h"
+#include "protocol/hooks.h"
+#include "protocol/messages.h"
+
+namespace bulkhead {
+
+// How a call ended for the one who waits for it.
+struct Outcome {
+  enum class Kind {
+    kAnswer,   // the plugin replied
+    kError,    // it raised, or its output was refused
+    kPoison,   // the input killed it twice
+    kGivenUp,  // the plugin's policy gave it up
+  };
+  Kind kind = Kind::kAnswer;
+  Control control;
+  Batch batch;        // transforms: what to train on; the input where the plugin failed
+  bool skip = false;  // transforms: on_poison: skip
+  bool abort = false;  // on_poison: abort
+  std::optional<Blob> state;  // state_dict
+  std::string reason;         // of anything but kAnswer: one sentence
+  std::vector<Note> notes;
+};
+
+struct StreamOptions {
+  std::size_t credits = 16;                                 // calls under way
+  std::size_t journal_calls = 256;                          // then a snapshot is taken …
+  std::size_t journal_bytes = std::size_t{256} << 20;       // … or then
+  std::size_t observer_queue = 1024;                        // steers = False: calls waiting
+  int kills_to_poison = 2;
+};
+
+class PluginStream {
+ public:
+  // What the stream wants done.  None may call back into the stream.
+  struct Effects {
+    std::function<void(Call)> send;                           // generation is filled in by the owner
+    std::function<void(Seq, Outcome)> settle;                 // once per wanted call
+    std::function<void()> ready;                              // opening and replay done
+    std::function<void(HostFault)> fault;                     // please end this incarnation
+    std::function<void(const Call&, const std::string&)> dead_letter;  // poison input, with the reason
+    std::function<void(std::string event, Value fields)> event;
+  };
+
+  PluginStream(PluginRoute route, StreamOptions options, Effects effects);
+
+  // Before the first host: what a checkpoint holds for this plugin.
+  void restore(Blob state) { snapshot_ = std::move(state); }
+  // A resumed run goes on numbering where the checkpoint stopped.
+  void continue_after(Seq last) { last_seq_ = last; }
+  Seq last_seq() const { return last_seq_; }
+
+  // ----- The rank's side -----
+  // Puts a call at the end of the stream.  A transform whose input is still
+  // being made by the plugin before it is submitted without and gets it later;
+  // the stream waits at that place.
+  // `bytes` is what the input weighs in the journal; for one that comes later,
+  // a size that depends on the step alone.
+  Seq submit(std::string_view hook, CallContext context, TimePoint now, std::optional<Batch> input = {},
+             std::size_t bytes = 0);
+  void supply(Seq seq, Batch input, TimePoint now);
+  // Somebody takes the result: settle() follows, now or when it is there.
+  void want(Seq seq);
+  // From an agreed step on: nobody calls this plugin any more.
+  void retire() { retired_ = true; }
+  bool retired() const { return retired_; }
+
+  // ----- The host's side -----
+  void host_attached(bool lived_on, TimePoint now);
+  // Charges the call it was in; returns that call's record for the report.
+  HostPost host_lost(bool restarting, const std::string& reason);
+  void on_reply(Reply reply, TimePoint now);
+  void on_note(Note note);
+  void on_progress(const Progress& progress, TimePoint now);
+  void on_tick(TimePoint now);
+  // When on_tick has something to do; TimePoint::max() when nothing is due.
+  TimePoint next_deadline() const;
+
+  bool is_ready() const { return host_ == Host::kServing || host_ == Host::kGivenUp; }
+  bool given_up() const { return host_ == Host::kGivenUp; }
+  const PluginRoute& route() const { return route_; }
+  PluginReport report() const;
+
+ private:
+  enum class Host { kAbsent, kOpening, kServing, kGivenUp };
+  enum class State { kQueued, kReplied, kConsumed };
+
+  struct Entry {
+    Call call;
+    const HookInfo* hook = nullptr;
+    bool awaits_input = false;
+    bool wanted = false;
+    bool own = false;       // a snapshot that the stream itself asked for
+    bool accepted = false;  // before a snapshot that has arrived: never sent again
+    bool sent_before = false;
+    bool buried = false;  // poison: never sent again, also not as a replay
+    State state = State::kQueued;
+    int kills = 0;
+    Outcome outcome;
+  };
+
+  struct Flight {
+    Seq seq;  // 0: a call of the opening
+    std::string hook;
+    bool replay = false;
+    TimePoint sent;
+    TimePoint begun;  // what the deadline counts from
+    Duration deadline{};
+    std::int64_t step = -1;
+    std::vector<Note> notes;
+  };
+
+  void open_next(TimePoint now);
+  void opening_reply(const Reply& reply, TimePoint now);
+  void pump(TimePoint now);
+  bool replaying() const;
+  void send(Call call, const HookInfo& hook, bool replay, TimePoint now);
+  void entry_reply(Entry& entry, Reply reply, std::vector<Note> notes);
+  // False when the output was refused, and the call settled so.
+  bool transform_reply(Entry& entry, Reply& reply);
+  void accept_snapshot(Seq seq);
+  void deliver(Entry& entry);
+  void trim();
+  void maybe_snapshot(TimePoint now);
+  void settle_failed(Entry& entry, Outcome::Kind kind, std::string reason);
+  void give_up(const std::string& reason);
+  void fault(std::string kind, std::string reason, TimePoint now);
+  Duration deadline_of(const HookInfo& hook) const;
+  Entry* find(Seq seq);
+
+  PluginRoute route_;
+  StreamOptions options_;
+  Effects effects_;
+  bool stateful_;
+  bool observer_;
+
+  Host host_ = Host::kAbsent;
+  bool faulted_ = false;  // its end has been asked for: it is not listened to
+  bool was_ready_ = false;       // in some incarnation
+  bool said_ready_ = false;      // in this one
+  std::vector<std::string> opening_;
+  std::size_t opened_ = 0;
+  TimePoint opening_deadline_ = TimePoint::max();
+  bool retired_ = false;
+
+  Seq last_seq_{0};
+  std::deque<Entry> entries_;
+  std::size_t cursor_ = 0;  // entries_ before it are sent to this incarnation
+  std::deque<Flight> flights_;
+  TimePoint last_reply_{};
+  std::optional<Blob> snapshot_;
+  std::size_t calls_since_snapshot_ = 0;
+  std::size_t bytes_since_snapshot_ = 0;
+  std::optional<Batch> last_good_;  // schema only
+  std::string give_up_reason_;
+
+  PluginReport report_;
+  std::vector<float> latencies_us_;  // the newest 4096
+  std::size_t latency_at_ = 0;
+};
+
+}  // namespace bulkhead

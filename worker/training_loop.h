@@ -1,0 +1,132 @@
+// Trains: batches, plugins' hooks, forward, backward, agreement of the ranks,
+// optimizer, validation, checkpoints, in the order that protocol/README.md
+// fixes.  The order is what equal weights depend on.
+//
+// No networking inside: other ranks are behind Communicator, plugins behind
+// PluginClient.  The compute thread only.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "communicator.h"
+#include "data/dataset.h"
+#include "data/sampler.h"
+#include "gradient_reducer.h"
+#include "models/model.h"
+#include "optim/optimizer.h"
+#include "plugin_client.h"
+#include "training_state.h"
+#include "rank_report.h"
+#include "protocol/event_loop.h"
+#include "protocol/messages.h"
+
+namespace bulkhead {
+
+// How training ended on this rank.
+struct TrainingEnd {
+  std::string status;  // completed | stopped | interrupted | aborted | failed
+  std::string reason;
+  Value result = Value::object();  // WorkerDone.result
+};
+
+class TrainingLoop {
+ public:
+  struct Parts {
+    RunConfig config;
+    Facts facts;
+    Dataset dataset;
+    DatasetFacts data_facts;
+    Model model;
+    at::Device device;
+    Optimizer optimizer;
+    std::unique_ptr<Communicator> communicator;
+    GradientReducer reducer;  // before its communicator it must go
+    bool resumed = false;
+  };
+  struct Outlets {
+    std::function<void(Value)> metrics;                  // rank 0: one line
+    std::function<void(std::string, Value)> event;       // one line
+    std::function<void(std::int64_t)> step;              // for the heartbeat
+  };
+
+  TrainingLoop(Parts parts, TrainingState state, PluginClient& plugins, EventLoop& compute, Outlets outlets);
+  ~TrainingLoop();
+
+  // From the first hook to the final checkpoint.  An Error means that this
+  // rank cannot go on: the world failed.
+  // `batches` are those that a checkpoint kept on their way.
+  Result<TrainingEnd> run(std::vector<PendingBatch> batches);
+
+  // The coordinator wants an end: save at the next boundary that all ranks
+  // agree on.  Compute thread.
+  void interrupt(std::string reason);
+
+ private:
+  enum class Ending { kNone, kEpoch, kStop, kInterrupt, kAbort };
+
+  // Phases.
+  Status run_epoch();
+  Status train_step();
+  Status boundary(const Agreement& agreement);
+  Status finish();
+  Status validate();
+  Status save();
+  TrainingEnd report_end();
+
+  // Parts of a step.
+  void submit_transforms(std::size_t stage, std::int64_t step);
+  void prime_transforms();
+  bool take_up(std::vector<PendingBatch> batches);
+  Result<double> run_micro_batch(std::int64_t micro, RankReport& report);
+  TensorBatch raw_batch(std::int64_t step, std::int64_t micro);
+  Result<TensorBatch> next_batch(std::int64_t micro, bool& skip, RankReport& report);
+  void settle_pending();
+
+  // Agreement.
+  Result<Agreement> exchange(const RankReport& report);
+  Result<Agreement> agreed(PendingGather gather);
+  Status waited(std::string_view hook);
+  Status apply(const Agreement& agreement, std::string_view hook);
+  void take_over(const Collected& collected, RankReport& report);
+
+  HookContext context(std::int64_t step) const;
+  HookContext context_with(const std::map<std::string, double>& metrics) const;
+  CallContext transform_context(std::size_t stage, std::int64_t step, std::int64_t micro) const;
+  std::int64_t epoch_end_step() const;
+  bool is_last_step() const;
+  void log_step(const StepFacts& facts, bool forced);
+
+  Parts parts_;
+  TrainingState state_;
+  PluginClient& plugins_;
+  EventLoop& compute_;
+  Outlets outlets_;
+  Sampler sampler_;
+  std::int64_t epoch_length_ = 0;
+  std::int64_t total_steps_ = 0;
+  std::vector<std::int64_t> prefetch_;
+
+  Ending ending_ = Ending::kNone;
+  std::string reason_;
+  bool interrupted_ = false;
+  RankReport carried_;       // replies collected before their step's exchange
+  std::int64_t validated_at_ = -1;
+  std::int64_t saved_at_ = -1;
+  std::int64_t logged_step_ = 0;
+  std::int64_t first_step_ = 0;  // of this incarnation
+  bool primed_ = false;          // the chain of transforms holds this epoch's next steps
+  TimePoint started_{};
+  TimePoint ended_{};
+  TimePoint logged_{};
+  double waited_before_ = 0;
+  std::map<std::string, double> plugin_metrics_;  // ctx.log_metrics since the last line
+  std::map<std::string, double> validation_metrics_;  // while on_validate_end is called
+  std::optional<Value> validation_;
+  std::size_t raw_bytes_ = 0;  // of a micro-batch before its transforms
+};
+
+}  // namespace bulkhead

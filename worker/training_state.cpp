@@ -1,0 +1,78 @@
+#include "training_state.h"
+
+#include <algorithm>
+
+namespace bulkhead {
+namespace {
+
+Value facts_to_json(const StepFacts& facts) {
+  return {{"step", facts.step},
+          {"lr", facts.lr},
+          {"grad_norm", facts.grad_norm},
+          {"rank_metrics", facts.rank_metrics},
+          {"job_metrics", facts.job_metrics}};
+}
+
+StepFacts facts_from(const Value& json) {
+  StepFacts facts;
+  json.at("step").get_to(facts.step);
+  json.at("lr").get_to(facts.lr);
+  json.at("grad_norm").get_to(facts.grad_norm);
+  json.at("rank_metrics").get_to(facts.rank_metrics);
+  json.at("job_metrics").get_to(facts.job_metrics);
+  return facts;
+}
+
+}  // namespace
+
+StepFacts TrainingState::facts_of(std::int64_t wanted) const {
+  const auto found = std::find_if(history.begin(), history.end(), [&](const StepFacts& facts) { return facts.step == wanted; });
+  return found == history.end() ? StepFacts{} : *found;
+}
+
+void TrainingState::remember(StepFacts facts, std::size_t keep) {
+  history.push_back(std::move(facts));
+  while (history.size() > keep) history.pop_front();
+}
+
+Value to_json(const TrainingState& state) {
+  Value history = Value::array();
+  for (const StepFacts& facts : state.history) history.push_back(facts_to_json(facts));
+  const std::string carried = to_bytes(state.carried);
+  return {{"step", state.step},
+          {"epoch", state.epoch},
+          {"step_in_epoch", state.step_in_epoch},
+          {"epoch_first_step", state.epoch_first_step},
+          {"epoch_begun", state.epoch_begun},
+          {"epoch_closed", state.epoch_closed},
+          {"best_metric", state.best_metric ? Value(*state.best_metric) : Value(nullptr)},
+          {"history", std::move(history)},
+          {"trained", state.trained},
+          {"skipped", state.skipped},
+          {"carried", Value::from_msgpack(carried)}};
+}
+
+Result<TrainingState> state_from(const Value& json) {
+  try {
+    TrainingState state;
+    json.at("step").get_to(state.step);
+    json.at("epoch").get_to(state.epoch);
+    json.at("step_in_epoch").get_to(state.step_in_epoch);
+    json.at("epoch_first_step").get_to(state.epoch_first_step);
+    json.at("epoch_begun").get_to(state.epoch_begun);
+    json.at("epoch_closed").get_to(state.epoch_closed);
+    if (!json.at("best_metric").is_null()) state.best_metric = json.at("best_metric").get<double>();
+    for (const Value& facts : json.at("history")) state.history.push_back(facts_from(facts));
+    json.at("trained").get_to(state.trained);
+    json.at("skipped").get_to(state.skipped);
+    const std::vector<std::uint8_t> carried = Value::to_msgpack(json.at("carried"));
+    Result<RankReport> report = report_from({carried.begin(), carried.end()});
+    if (!report) return report.error();
+    state.carried = std::move(*report);
+    return state;
+  } catch (const Value::exception& error) {
+    return Error{ErrorCode::kMalformed, std::string("the state of a run: ") + error.what()};
+  }
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,51 @@
+// Where a run stands, as a checkpoint keeps it: what is not a tensor and not a
+// plugin's.  Plain values with their JSON form.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "protocol/messages.h"
+#include "protocol/result.h"
+#include "rank_report.h"
+
+namespace bulkhead {
+
+// What a step left behind, for the contexts of later calls.
+struct StepFacts {
+  std::int64_t step = -1;
+  double lr = 0;
+  double grad_norm = 0;
+  std::map<std::string, double> rank_metrics;
+  std::map<std::string, double> job_metrics;
+};
+
+struct TrainingState {
+  std::int64_t step = 0;   // completed
+  std::int64_t epoch = 0;  // the one that step `step` belongs to; those before it have ended
+  std::int64_t step_in_epoch = 0;
+  std::int64_t epoch_first_step = 0;
+  bool epoch_begun = false;   // on_epoch_start has been called
+  bool epoch_closed = false;  // on_epoch_end has been called
+  std::optional<double> best_metric;
+  std::deque<StepFacts> history;  // oldest first, as many as prefetch needs
+
+  // Micro-batches of this rank since the run began.
+  std::int64_t trained = 0;
+  std::int64_t skipped = 0;
+
+  // A pending Control takes effect at the same step after a resume.
+  RankReport carried;
+
+  // Facts of a step; zeros where it is unknown or before the first.
+  StepFacts facts_of(std::int64_t step) const;
+  void remember(StepFacts facts, std::size_t keep);
+};
+
+Value to_json(const TrainingState& state);
+Result<TrainingState> state_from(const Value& json);
+
+}  // namespace bulkhead
