@@ -14,6 +14,7 @@ using State = HostSupervisor::State;
 
 constexpr Duration kPostWait = 1s;   // HostLost → HostPost
 constexpr Duration kStopWait = 1s;   // Stop → SIGKILL
+constexpr Duration kLastWords = 100ms;  // the end of a refused host → its load_failed
 constexpr int kReplayedCalls = 256;  // the journal's bound (protocol/README.md)
 
 // "hang", "SIGSEGV", "exit 0".
@@ -94,7 +95,8 @@ void HostSupervisor::greeted(std::unique_ptr<Peer> peer, const Hello& hello) {
 }
 
 void HostSupervisor::on_message(const Message& message) {
-  if (!process_ || state_ == State::kStopping || state_ == State::kGivenUp) return;
+  const bool listens = process_ || unheard_;
+  if (!listens || state_ == State::kStopping || state_ == State::kGivenUp) return;
   if (std::holds_alternative<Heartbeat>(message)) {
     if (state_ == State::kOpening && opening_timer_) arm_opening(kStartDeadline);
   } else if (const auto* loaded = std::get_if<Loaded>(&message); loaded && state_ == State::kLoading) {
@@ -110,8 +112,12 @@ void HostSupervisor::on_message(const Message& message) {
 }
 
 void HostSupervisor::load_failed(const LoadFailed& failed) {
+  if (unheard_) restart_timer_.reset();
+  unheard_.reset();
   if (!ever_ready_) return services_.refused(*this, failed.key, failed.failure.message);
-  condemn("failed to load again: " + failed.failure.message);  // the file was changed under the run
+  // The file was changed under the run: a death like any other.
+  condemn("failed to load again: " + failed.failure.message);
+  if (!process_) died({.exit_code = 2, .signal = {}});
 }
 
 void HostSupervisor::on_closed(const Error& why) {
@@ -190,8 +196,13 @@ void HostSupervisor::fault(const HostFault& fault) {
 void HostSupervisor::ended(Generation generation, const ProcessEnd& end) {
   if (generation != generation_ || !process_) return;
   process_ = false;
-  peer_.reset();
   opening_timer_.reset();
+  if (may_still_speak(end)) {
+    unheard_ = end;
+    restart_timer_ = services_.loop.call_after(kLastWords, [this] { died(*std::exchange(unheard_, std::nullopt)); });
+    return;
+  }
+  peer_.reset();
   stop_timer_.reset();
   switch (state_) {
     case State::kStopping:
@@ -206,7 +217,13 @@ void HostSupervisor::ended(Generation generation, const ProcessEnd& end) {
   }
 }
 
+// The descriptor that tells of its end may be faster than its socket.
+bool HostSupervisor::may_still_speak(const ProcessEnd& end) const {
+  return state_ == State::kLoading && end.exit_code == 2 && verdict_.empty();
+}
+
 void HostSupervisor::died(const ProcessEnd& end) {
+  peer_.reset();
   const bool attached = state_ == State::kOpening || state_ == State::kReady;
   death_times_.push_back(services_.loop.now());
   record_crash(end, attached);
@@ -292,6 +309,7 @@ void HostSupervisor::worker_gone(bool checkpoint) {
 void HostSupervisor::retire() {
   if (state_ == State::kGivenUp) return;
   state_ = State::kGivenUp;
+  unheard_.reset();
   restart_timer_.reset();
   opening_timer_.reset();
   if (process_) services_.end_now(key());
@@ -300,6 +318,7 @@ void HostSupervisor::retire() {
 void HostSupervisor::stop() {
   write_crash();
   name_before_stop_ = state_name();
+  unheard_.reset();
   restart_timer_.reset();
   opening_timer_.reset();
   state_ = process_ ? State::kStopping : State::kStopped;

@@ -104,6 +104,7 @@ class HostSupervisor {
   void on_message(const Message& message);
   void on_closed(const Error& why);
   void load_failed(const LoadFailed& failed);
+  bool may_still_speak(const ProcessEnd& end) const;
   void died(const ProcessEnd& end);
   void record_crash(const ProcessEnd& end, bool attached);
   void restart_or_give_up(bool attached);
@@ -124,6 +125,7 @@ class HostSupervisor {
   std::string name_before_stop_;
   Generation generation_;  // 0 before the first start
   bool process_ = false;   // from launch to its reported end
+  std::optional<ProcessEnd> unheard_;  // its end, while its last words may still be on the way
   bool set_up_ = false;
   bool ever_ready_ = false;
   bool restarting_ = false;  // since a death, until it is ready

@@ -85,12 +85,18 @@ Result<TrainingEnd> TrainingLoop::run(std::vector<PendingBatch> batches) {
   if (Status done = waited(parts_.resumed ? "on_load" : "on_train_start"); !done) return done.error();
   started_ = logged_ = compute_.now();
   logged_step_ = state_.step;
-  while (ending_ == Ending::kNone && (state_.step < total_steps_ || state_.epoch_begun)) {
+  while (ending_ == Ending::kNone && more_epochs()) {
     if (Status done = run_epoch(); !done) return done.error();
   }
   ended_ = compute_.now();
   if (Status done = finish(); !done) return done.error();
   return report_end();
+}
+
+bool TrainingLoop::more_epochs() const {
+  if (state_.epoch_begun) return true;
+  const std::int64_t limit = parts_.config.train.max_epochs;
+  return state_.step < total_steps_ && (limit == 0 || state_.epoch < limit);  // one may have been cut short
 }
 
 Status TrainingLoop::run_epoch() {
@@ -110,6 +116,7 @@ Status TrainingLoop::run_epoch() {
     if (Status done = waited("on_epoch_end"); !done) return done;
   }
   ++state_.epoch;
+  if (state_.step_in_epoch == epoch_length_) ++state_.whole_epochs;
   state_.step_in_epoch = 0;
   state_.epoch_begun = state_.epoch_closed = false;
   return ok_status();
@@ -494,7 +501,7 @@ void TrainingLoop::log_step(const StepFacts& facts, bool forced) {
   outlets_.metrics(std::move(line));
 }
 
-TrainingEnd TrainingLoop::report_end() {
+Result<TrainingEnd> TrainingLoop::report_end() {
   TrainingEnd end;
   switch (ending_) {
     case Ending::kNone:
@@ -504,33 +511,54 @@ TrainingEnd TrainingLoop::report_end() {
     case Ending::kAbort: end.status = "aborted"; break;
   }
   end.reason = reason_;
-  const double seconds = seconds_between(started_, ended_);
-  const double micro_batches = static_cast<double>((state_.step - first_step_) * parts_.config.train.accumulate);
-  const double samples = micro_batches * static_cast<double>(parts_.config.data.batch_size * parts_.facts.world_size);
-  const std::int64_t due = state_.step * parts_.config.train.accumulate;
+  const TrainConfig& train = parts_.config.train;
+  const double seconds = std::max(seconds_between(started_, ended_), 1e-9);
+  const std::int64_t samples_per_step = train.accumulate * parts_.config.data.batch_size * parts_.facts.world_size;
+  const double rate = static_cast<double>((state_.step - first_step_) * samples_per_step) / seconds;
+  const Value loss = state_.history.empty() ? Value(nullptr) : Value(state_.history.back().job_metrics.at("loss"));
   end.result = {{"steps", state_.step},
-                {"epochs", state_.epoch},
-                {"samples", state_.step * parts_.config.train.accumulate * parts_.config.data.batch_size * parts_.facts.world_size},
+                {"epochs", state_.whole_epochs},
+                {"samples", state_.step * samples_per_step},
                 {"resumed_from", parts_.resumed ? first_step_ : 0},
-                {"final_loss", state_.history.empty() ? Value(nullptr) : Value(state_.history.back().job_metrics.at("loss"))},
+                {"final_loss", loss},
                 {"validation", validation_ ? *validation_ : Value(nullptr)},
                 {"params_sha256", params_sha256(named_parameters(parts_.model))},
                 {"seconds", seconds},
-                {"samples_per_second", seconds > 0 ? samples / seconds : 0},
-                {"plugin_overhead", seconds > 0 ? (plugins_.waited_seconds() - waited_before_) / seconds : 0},
-                {"batches",
-                 {{"trained", state_.trained},
-                  {"skipped", state_.skipped},
-                  {"lost", std::max<std::int64_t>(0, due - state_.trained - state_.skipped)},
-                  {"duplicated", std::max<std::int64_t>(0, state_.trained + state_.skipped - due)}}}};
+                {"samples_per_second", rate}};
   if (parts_.data_facts.kind == DataKind::kText) {
-    end.result["tokens_per_second"] = seconds > 0 ? samples * static_cast<double>(parts_.config.model.context) / seconds : 0;
+    end.result["tokens_per_second"] = rate * static_cast<double>(parts_.config.model.context);
   }
-  if (parts_.facts.is_main && parts_.config.train.sample_tokens > 0 && parts_.model.sample && parts_.data_facts.decode) {
-    const auto tokens = parts_.model.sample(parts_.config.train.sample_tokens, static_cast<std::uint64_t>(parts_.config.train.seed));
+  if (Status done = add_totals(end.result, seconds); !done) return done.error();
+  if (parts_.facts.is_main && train.sample_tokens > 0 && parts_.model.sample && ending_ != Ending::kAbort) {
+    const auto tokens = parts_.model.sample(train.sample_tokens, static_cast<std::uint64_t>(train.seed));
     end.result["sample"] = parts_.data_facts.decode(tokens);
   }
   return end;
+}
+
+// Micro-batches and waiting, over all ranks.
+Status TrainingLoop::add_totals(Value& result, double seconds) {
+  const Value own = {{"trained", state_.trained},
+                     {"skipped", state_.skipped},
+                     {"waited", plugins_.waited_seconds() - waited_before_}};
+  Result<std::vector<std::string>> all = parts_.communicator->all_gather(own.dump());
+  if (!all) return all.error();
+  std::int64_t trained = 0;
+  std::int64_t skipped = 0;
+  double waited = 0;
+  for (const std::string& text : *all) {
+    const Value rank = Value::parse(text);
+    trained += rank.at("trained").get<std::int64_t>();
+    skipped += rank.at("skipped").get<std::int64_t>();
+    waited += rank.at("waited").get<double>();
+  }
+  const std::int64_t due = state_.step * parts_.config.train.accumulate * parts_.facts.world_size;
+  result["batches"] = {{"trained", trained},
+                       {"lost", std::max<std::int64_t>(0, due - trained - skipped)},
+                       {"duplicated", std::max<std::int64_t>(0, trained + skipped - due)},
+                       {"skipped", skipped}};
+  result["plugin_overhead"] = waited / static_cast<double>(all->size()) / seconds;
+  return ok_status();
 }
 
 }  // namespace bulkhead

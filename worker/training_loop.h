@@ -75,7 +75,9 @@ class TrainingLoop {
   Status finish();
   Status validate();
   Status save();
-  TrainingEnd report_end();
+  Result<TrainingEnd> report_end();
+  Status add_totals(Value& result, double seconds);
+  bool more_epochs() const;
 
   // Parts of a step.
   void submit_transforms(std::size_t stage, std::int64_t step);

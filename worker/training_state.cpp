@@ -43,6 +43,7 @@ Value to_json(const TrainingState& state) {
           {"epoch", state.epoch},
           {"step_in_epoch", state.step_in_epoch},
           {"epoch_first_step", state.epoch_first_step},
+          {"whole_epochs", state.whole_epochs},
           {"epoch_begun", state.epoch_begun},
           {"epoch_closed", state.epoch_closed},
           {"best_metric", state.best_metric ? Value(*state.best_metric) : Value(nullptr)},
@@ -59,6 +60,7 @@ Result<TrainingState> state_from(const Value& json) {
     json.at("epoch").get_to(state.epoch);
     json.at("step_in_epoch").get_to(state.step_in_epoch);
     json.at("epoch_first_step").get_to(state.epoch_first_step);
+    json.at("whole_epochs").get_to(state.whole_epochs);
     json.at("epoch_begun").get_to(state.epoch_begun);
     json.at("epoch_closed").get_to(state.epoch_closed);
     if (!json.at("best_metric").is_null()) state.best_metric = json.at("best_metric").get<double>();

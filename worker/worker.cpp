@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <utility>
 
 #include <ATen/Context.h>
@@ -188,6 +189,8 @@ Result<std::unique_ptr<Communicator>> make_communicator(const Rendezvous& rendez
 WorkerDone Worker::train(const StartWorker& start) {
   const RunConfig& config = start.config;
   const bool cuda = config.train.device == "cuda";
+  // cuBLAS reads it when it starts: without it equal products may differ.
+  if (config.train.deterministic && cuda) ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
   if (config.train.deterministic) at::globalContext().setDeterministicAlgorithms(true, !cuda);
 
   Result<Dataset> dataset = load_dataset(config.data, config.model.context);

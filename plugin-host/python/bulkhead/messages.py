@@ -30,7 +30,7 @@ def _int(value: Any) -> int:
 def _float(value: Any) -> float:
     if type(value) is float:
         return value
-    if type(value) is int:  # msgpack-c packs 1.0 as 1
+    if type(value) is int:  # a peer may shorten a whole number
         return float(value)
     raise Malformed("must be a number")
 

@@ -207,6 +207,7 @@ TEST(Ending, OfAFailedRunTellsHowFarItCame) {
   Cluster cluster({.ranks = 1});
   cluster.start();
   cluster.worker(0).send(MetricsLine{.generation = {}, .fields = {{"step", 30}, {"epoch", 1}, {"loss", 2.5}}});
+  cluster.settle();
   cluster.crash_worker(0);
   cluster.advance(1s);
   const Summary summary = cluster.coordinator().summary();

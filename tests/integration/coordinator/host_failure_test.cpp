@@ -106,10 +106,11 @@ TEST(HostFailure, SaysThatItDoesNotComeBackOnceTheBudgetIsSpent) {
 
 TEST(HostFailure, AbortsTheRunWhereThePolicySaysSo) {
   Cluster cluster = two_ranks_one_plugin({.restarts = 0, .within_seconds = 300, .then = "abort"});
+  cluster.worker_script[0].leaves_when_told = false;
   cluster.start();
   cluster.crash_host(0, 1);
   EXPECT_TRUE(cluster.worker(0).got<Stop>());
-  cluster.advance(2s);
+  cluster.advance(11s);
   EXPECT_TRUE(cluster.ended);
   EXPECT_EQ(cluster.coordinator().outcome().status, "aborted");
   EXPECT_EQ(cluster.coordinator().outcome().exit_code, 3);

@@ -98,6 +98,31 @@ TEST(Refusal, OfTheRunFileByAWorkerNamesThePlaceOfTheKey) {
   expect_refused(cluster, "run.yaml:data.target: data.target: the file has no column prise; did you mean \"price\"?");
 }
 
+TEST(Refusal, IsHeardAlsoWhenItArrivesAfterTheHostHasEnded) {
+  Cluster cluster({.ranks = 1, .plugins = {plugin_named("early")}});
+  cluster.host_script[0].loads = false;
+  cluster.start();
+  FakeHost& host = cluster.host(0, 0);
+  host.send(failure_of("import", "use", "no module named early"));
+  cluster.coordinator().process_ended(host.key(), {.exit_code = 2, .signal = {}});
+  EXPECT_TRUE(cluster.events_named("crash").empty());
+  cluster.settle();
+  EXPECT_EQ(cluster.coordinator().outcome().reason, "run.yaml:plugins.0.use: plugin \"early\": no module named early");
+  EXPECT_TRUE(cluster.events_named("crash").empty());
+}
+
+TEST(Refusal, IsACrashWhenTheHostGivesNone) {
+  Cluster cluster({.ranks = 1, .plugins = {plugin_named("early")}});
+  cluster.host_script[0].loads = false;
+  cluster.start();
+  cluster.host_script[0].loads = true;
+  cluster.exit_host(0, 0, 2);
+  cluster.advance(1s);
+  ASSERT_EQ(cluster.events_named("crash").size(), 1U);
+  EXPECT_EQ(cluster.events_named("crash")[0].reason, "exit 2");
+  EXPECT_TRUE(cluster.worker(0).got<StartWorker>());
+}
+
 TEST(Refusal, IsNotWhatACrashInTheConstructorIs) {
   Cluster cluster({.ranks = 1, .plugins = {plugin_named("early")}});
   cluster.host_script[0].loads = false;

@@ -29,11 +29,11 @@ struct Facts {
   std::string device = "cpu";                  // the rank's: cpu | cuda:N
   std::map<std::string, std::string> map_loc;  // {"cuda:0": device}
   std::int64_t generation = 0;                 // of this process; a restart raises it
-  std::string scope = "rank";                  // rank | node | job
-  std::string project;                         // the run's name
   std::int64_t run_seed = 1;
-  std::string run_dir;                         // absolute
-  std::string plugin;                          // this plugin's name in the run file
+  std::string scope = "rank";  // rank | node | job
+  std::string project;         // the run's name
+  std::string run_dir;         // absolute
+  std::string plugin;          // this plugin's name in the run file
 
   Facts() = default;
   explicit Facts(const abi::Facts& from)

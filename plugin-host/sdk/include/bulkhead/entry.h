@@ -152,10 +152,11 @@ inline Invoke find_hook(std::string_view name) {
   if (name == "load_state_dict") return load_state;
   BULKHEAD_NOTIFY(on_step_start)
   BULKHEAD_NOTIFY(on_step_end)
-  BULKHEAD_NOTIFY(setup) BULKHEAD_NOTIFY(on_train_start) BULKHEAD_NOTIFY(on_train_end)
-      BULKHEAD_NOTIFY(on_epoch_start) BULKHEAD_NOTIFY(on_epoch_end) BULKHEAD_NOTIFY(on_validate_start)
-          BULKHEAD_NOTIFY(on_validate_step_end) BULKHEAD_NOTIFY(on_validate_end)
-              BULKHEAD_NOTIFY(on_save_start) BULKHEAD_NOTIFY(on_save_end) BULKHEAD_NOTIFY(on_load)
+  BULKHEAD_NOTIFY(setup)
+  BULKHEAD_NOTIFY(on_train_start) BULKHEAD_NOTIFY(on_train_end) BULKHEAD_NOTIFY(on_epoch_start)
+      BULKHEAD_NOTIFY(on_epoch_end) BULKHEAD_NOTIFY(on_validate_start) BULKHEAD_NOTIFY(on_validate_step_end)
+          BULKHEAD_NOTIFY(on_validate_end) BULKHEAD_NOTIFY(on_save_start) BULKHEAD_NOTIFY(on_save_end)
+              BULKHEAD_NOTIFY(on_load)
 #undef BULKHEAD_NOTIFY
                   return nullptr;
 }
