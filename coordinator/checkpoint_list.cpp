@@ -13,8 +13,8 @@ constexpr std::string_view kPrefix = "step-";
 }  // namespace
 
 std::optional<std::int64_t> step_of_checkpoint(const fs::path& checkpoint) {
-  const std::string name =
-      checkpoint.has_filename() ? checkpoint.filename().string() : checkpoint.parent_path().filename().string();
+  const std::string name = checkpoint.has_filename() ? checkpoint.filename().string()
+                                                     : checkpoint.parent_path().filename().string();
   if (!name.starts_with(kPrefix)) return std::nullopt;
   std::int64_t step = 0;
   const char* end = name.data() + name.size();

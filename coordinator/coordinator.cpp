@@ -116,8 +116,8 @@ std::string Coordinator::refusal_of(const Hello& hello) {
     const HostSupervisor* host = host_at(hello.plugin, hello.rank);
     if (host != nullptr && host->awaits(hello.generation)) return {};
     if (host != nullptr && hello.generation < host->generation()) ++stale_;
-    return "no host of plugin " + std::to_string(hello.plugin.value) + " for rank " + std::to_string(hello.rank) +
-           number + " is waited for";
+    return "no host of plugin " + std::to_string(hello.plugin.value) + " for rank " +
+           std::to_string(hello.rank) + number + " is waited for";
   }
   return "the role must be worker or host, not \"" + hello.role + "\"";
 }
@@ -170,8 +170,8 @@ void Coordinator::begin() {
   for (const auto& host : hosts_) {
     if (given_up_.contains(host->plugin())) host->retire();
   }
-  spdlog::info("generation {}: {} ranks and {} plugin processes, {}", worker_generation_.value, options_.ranks,
-               hosts_.size(), resume_.empty() ? "from the beginning" : "from " + resume_);
+  spdlog::info("generation {}: {} ranks and {} plugin processes, {}", worker_generation_.value,
+               options_.ranks, hosts_.size(), resume_.empty() ? "from the beginning" : "from " + resume_);
   for (const auto& worker : workers_) {
     worker->send(StartWorker{.generation = {},
                              .config = options_.config,
@@ -191,8 +191,9 @@ void Coordinator::begin() {
 void Coordinator::attach(HostSupervisor& host) {
   if (host.state() != HostSupervisor::State::kLoaded) return;
   const auto part = [](std::int64_t number) { return std::to_string(number); };
-  const std::string endpoint = hooks_.endpoint("d" + part(host.plugin().value) + "-" + part(host.rank()) + "-" +
-                                               part(host.generation().value) + "-" + part(worker_generation_.value));
+  const std::string endpoint =
+      hooks_.endpoint("d" + part(host.plugin().value) + "-" + part(host.rank()) + "-" +
+                      part(host.generation().value) + "-" + part(worker_generation_.value));
   worker_at(host.rank())
       ->send(AttachHost{.generation = {},
                         .plugin = host.plugin(),
@@ -234,12 +235,16 @@ std::vector<PluginProgress> Coordinator::plugin_progress() const {
 std::string Coordinator::phase_name() const {
   switch (phase_) {
     case Phase::kIdle:
-    case Phase::kStarting: return rank_restarts_ > 0 ? "restarting" : "starting";
-    case Phase::kRestarting: return "restarting";
+    case Phase::kStarting:
+      return rank_restarts_ > 0 ? "restarting" : "starting";
+    case Phase::kRestarting:
+      return "restarting";
     case Phase::kStopping:
-    case Phase::kEnding: return "stopping";
+    case Phase::kEnding:
+      return "stopping";
     case Phase::kRunning:
-    case Phase::kEnded: return {};
+    case Phase::kEnded:
+      return {};
   }
   return {};
 }

@@ -32,27 +32,27 @@ namespace bulkhead {
 struct CoordinatorOptions {
   RunConfig config;
   std::int64_t ranks = 1;
-  std::int64_t max_restarts = 0;             // of all ranks together
+  std::int64_t max_restarts = 0;                              // of all ranks together
   std::chrono::nanoseconds grace = std::chrono::seconds(30);  // stop → SIGKILL of the ranks
-  std::string secret;                        // what each hello must bring
-  std::string run_dir;                       // absolute
-  std::string resume;                        // checkpoint directory; empty = fresh
-  std::int64_t resumed_from = 0;             // its step
+  std::string secret;                                         // what each hello must bring
+  std::string run_dir;                                        // absolute
+  std::string resume;                                         // checkpoint directory; empty = fresh
+  std::int64_t resumed_from = 0;                              // its step
 };
 
 // What the coordinator needs done.  None may call back into it but launch's
 // and end_now's later process_ended().
 struct CoordinatorHooks {
   std::function<Result<std::int64_t>(const ProcessKey&)> launch;  // its pid
-  std::function<void(const ProcessKey&)> end_now;                // SIGKILL to its group; process_ended() follows
-  std::function<std::string(const ProcessKey&)> log_tail;        // its last log lines; may be empty
-  std::function<std::string(const std::string&)> endpoint;       // of a new data connection, from a short name
-  std::function<std::string(const std::string&)> place_of;       // "run.yaml:12" of a dotted key
+  std::function<void(const ProcessKey&)> end_now;           // SIGKILL to its group; process_ended() follows
+  std::function<std::string(const ProcessKey&)> log_tail;   // its last log lines; may be empty
+  std::function<std::string(const std::string&)> endpoint;  // of a new data connection, from a short name
+  std::function<std::string(const std::string&)> place_of;  // "run.yaml:12" of a dotted key
   std::function<std::optional<std::string>()> newest_checkpoint;  // the newest complete one's directory
-  std::function<void(const std::string&)> cut_back;              // the ranks start again from there; "": from nothing
+  std::function<void(const std::string&)> cut_back;  // the ranks start again from there; "": from nothing
   std::function<void(const Event&)> event;
   std::function<void(const Value&)> metrics;  // a line of metrics.jsonl
-  std::function<void()> ended;               // once, when no process is left
+  std::function<void()> ended;                // once, when no process is left
 };
 
 class Coordinator {
@@ -144,9 +144,9 @@ class Coordinator {
   Phase phase_ = Phase::kIdle;
   Generation worker_generation_;
   std::int64_t rank_restarts_ = 0;
-  std::string resume_;             // what this generation of the ranks starts from
-  std::set<PluginId> given_up_;    // on all ranks from the next generation on
-  std::vector<RankFailure> failures_;  // of this generation
+  std::string resume_;                  // what this generation of the ranks starts from
+  std::set<PluginId> given_up_;         // on all ranks from the next generation on
+  std::vector<RankFailure> failures_;   // of this generation
   std::optional<RunOutcome> stopping_;  // how a run that is being stopped will have ended
   TimePoint failed_at_;
   RunOutcome outcome_;

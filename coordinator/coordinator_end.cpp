@@ -64,7 +64,8 @@ void Coordinator::rank_failed(RankFailure failure) {
 
 void Coordinator::settle_failures() {
   settle_timer_.reset();
-  const RankDecision decision = decide_ranks(failures_, options_.ranks, options_.max_restarts - rank_restarts_);
+  const RankDecision decision =
+      decide_ranks(failures_, options_.ranks, options_.max_restarts - rank_restarts_);
   spdlog::warn("generation {}: {}", worker_generation_.value, decision.reason);
   if (stopping_) {
     stopping_->reason += " (" + decision.reason + ")";
@@ -158,7 +159,9 @@ void Coordinator::end(RunOutcome outcome) {
 void Coordinator::check_gone() {
   if (phase_ != Phase::kEnding) return;
   const auto alive = [](const auto& process) { return process->alive(); };
-  if (std::any_of(workers_.begin(), workers_.end(), alive) || std::any_of(hosts_.begin(), hosts_.end(), alive)) return;
+  if (std::any_of(workers_.begin(), workers_.end(), alive) ||
+      std::any_of(hosts_.begin(), hosts_.end(), alive))
+    return;
   phase_ = Phase::kEnded;
   tick_timer_.reset();
   grace_timer_.reset();

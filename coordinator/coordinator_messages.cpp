@@ -18,26 +18,27 @@ struct Overloaded : Cases... {
 
 void Coordinator::worker_message(WorkerSupervisor& worker, Message message) {
   const auto host_of = [&](PluginId plugin) { return host_at(plugin, worker.rank()); };
-  std::visit(Overloaded{
-                 [&](WorkerDone& done) { worker_done(worker, std::move(done)); },
-                 [&](StoreReady& store) { store_ready(worker, store); },
-                 [&](MetricsLine& line) { metrics_line(line); },
-                 [&](EventLine& line) { event_line(worker, line); },
-                 [&](HostReady& ready) {
-                   if (auto* host = host_of(ready.plugin)) host->ready(ready.host_generation);
-                 },
-                 [&](HostFault& fault) {
-                   if (auto* host = host_of(fault.plugin)) host->fault(fault);
-                 },
-                 [&](HostPost& post) {
-                   if (auto* host = host_of(post.plugin)) host->post(post);
-                 },
-                 [&](auto& other) {
-                   using Body = std::decay_t<decltype(other)>;
-                   worker.end_now("garbage: sent " + std::string(Body::kType) + " to the coordinator out of turn");
-                 },
-             },
-             message);
+  std::visit(
+      Overloaded{
+          [&](WorkerDone& done) { worker_done(worker, std::move(done)); },
+          [&](StoreReady& store) { store_ready(worker, store); },
+          [&](MetricsLine& line) { metrics_line(line); },
+          [&](EventLine& line) { event_line(worker, line); },
+          [&](HostReady& ready) {
+            if (auto* host = host_of(ready.plugin)) host->ready(ready.host_generation);
+          },
+          [&](HostFault& fault) {
+            if (auto* host = host_of(fault.plugin)) host->fault(fault);
+          },
+          [&](HostPost& post) {
+            if (auto* host = host_of(post.plugin)) host->post(post);
+          },
+          [&](auto& other) {
+            using Body = std::decay_t<decltype(other)>;
+            worker.end_now("garbage: sent " + std::string(Body::kType) + " to the coordinator out of turn");
+          },
+      },
+      message);
 }
 
 void Coordinator::store_ready(const WorkerSupervisor& worker, const StoreReady& store) {
@@ -110,12 +111,14 @@ void Coordinator::host_gave_up(HostSupervisor& host, const std::string& reason) 
   event.generation = host.generation().value;
   event.reason = reason;
   record(std::move(event));
-  if (abort && phase_ != Phase::kStopping) return stop_ranks({"aborted", 3, "plugin \"" + host.config().name + "\": " + reason});
+  if (abort && phase_ != Phase::kStopping)
+    return stop_ranks({"aborted", 3, "plugin \"" + host.config().name + "\": " + reason});
   // The ranks agree on the step from which it is gone everywhere; before they
   // have started it simply takes no part.
-  if (phase_ == Phase::kRunning || phase_ == Phase::kStopping) return;
+  const bool running = phase_ == Phase::kRunning || phase_ == Phase::kStopping;
   for (const auto& other : hosts_) {
-    if (other->plugin() == host.plugin()) other->retire();
+    if (other->plugin() != host.plugin()) continue;
+    running ? other->mark_disabled() : other->retire();
   }
   maybe_begin();
 }

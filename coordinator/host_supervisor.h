@@ -44,7 +44,7 @@ class HostSupervisor {
     EventLoop& loop;
     std::function<Result<std::int64_t>(const ProcessKey&)> launch;  // its pid
     std::function<void(const ProcessKey&)> end_now;                 // SIGKILL to its group; its end follows
-    std::function<void(Event)> record;                             // fills in a time of 0
+    std::function<void(Event)> record;                              // fills in a time of 0
     std::int64_t& stale;                                            // counts stale messages
 
     // What it tells.  `lost`: an incarnation that the worker knows of, or the
@@ -78,6 +78,9 @@ class HostSupervisor {
   void worker_gone(bool checkpoint);
   // Its process has ended.
   void ended(Generation generation, const ProcessEnd& end);
+  // The plugin was given up on another rank: this one goes on until the ranks
+  // agree on a step, and is reported as disabled.
+  void mark_disabled() { disabled_ = true; }
   // Ends it for good: the plugin runs on no rank any more.
   void retire();
   // Ends it in order, then by force.
@@ -123,14 +126,15 @@ class HostSupervisor {
 
   State state_ = State::kIdle;
   std::string name_before_stop_;
-  Generation generation_;  // 0 before the first start
-  bool process_ = false;   // from launch to its reported end
+  Generation generation_;              // 0 before the first start
+  bool process_ = false;               // from launch to its reported end
   std::optional<ProcessEnd> unheard_;  // its end, while its last words may still be on the way
   bool set_up_ = false;
   bool ever_ready_ = false;
+  bool disabled_ = false;
   bool restarting_ = false;  // since a death, until it is ready
-  TimePoint since_;      // launch, or the death that led to it, or the attach
-  std::string verdict_;  // why we ended it
+  TimePoint since_;          // launch, or the death that led to it, or the attach
+  std::string verdict_;      // why we ended it
   PluginTraits traits_;
   std::unique_ptr<Peer> peer_;
 

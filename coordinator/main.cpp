@@ -1,14 +1,13 @@
 // bulkhead: the launcher and coordinator of a run.  DESIGN §5 has the exit
 // statuses; every refusal is one sentence on standard error.
-#include <sched.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
-
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <sched.h>
 #include <string>
+#include <sys/signalfd.h>
+#include <unistd.h>
 #include <vector>
 
 #include "command_line.h"
@@ -73,7 +72,8 @@ int run(const RunOptions& options, const ProgramPaths& paths, int gpus, int sign
 int main_of(const std::vector<std::string>& arguments) {
   const int signals = take_signals();
   const int gpus = count_gpus();
-  auto line = parse_command_line(arguments, {gpus, count_cores(), [](const char* name) { return std::getenv(name); }});
+  auto line = parse_command_line(arguments,
+                                 {gpus, count_cores(), [](const char* name) { return std::getenv(name); }});
   if (!line) return refuse(line.error().message);
   if (line->action == CommandLine::Action::kPrint) {
     std::printf("%s\n", line->text.c_str());

@@ -1,8 +1,7 @@
 #include "process_table.h"
 
-#include <poll.h>
-
 #include <fstream>
+#include <poll.h>
 #include <utility>
 
 namespace bulkhead {

@@ -51,8 +51,8 @@ ProgramPaths installed(const fs::path& prefix) {
 
 Result<ProgramPaths> find_programs(const fs::path& self) {
   const fs::path folder = self.parent_path();
-  ProgramPaths paths =
-      is_there(folder / "bulkhead-shim") ? in_build_tree(folder.parent_path()) : installed(folder.parent_path());
+  ProgramPaths paths = is_there(folder / "bulkhead-shim") ? in_build_tree(folder.parent_path())
+                                                          : installed(folder.parent_path());
   if (!is_there(paths.python)) paths.python = "/usr/bin/python3";
   for (const fs::path& program : {paths.shim, paths.worker}) {
     if (is_there(program)) continue;

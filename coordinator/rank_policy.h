@@ -29,6 +29,7 @@ struct RankDecision {
 // comes before every report: a rank whose peer died reports a broken
 // collective, which is a consequence.  Where every rank reports a failure by
 // itself they agreed on it, and starting again would bring the same.
-RankDecision decide_ranks(std::span<const RankFailure> failures, std::int64_t ranks, std::int64_t restarts_left);
+RankDecision decide_ranks(std::span<const RankFailure> failures, std::int64_t ranks,
+                          std::int64_t restarts_left);
 
 }  // namespace bulkhead

@@ -1,8 +1,7 @@
 #include "run_console.h"
 
-#include <unistd.h>
-
 #include <cstdio>
+#include <unistd.h>
 #include <utility>
 
 namespace bulkhead {
@@ -39,8 +38,8 @@ std::string scalars(const Value& values) {
 }
 
 std::string plugin_line(const PluginSummary& plugin) {
-  std::string line = "  " + plugin.name + (plugin.rank ? "/" + std::to_string(*plugin.rank) : "") + "  " + plugin.state +
-                     ", " + counted(plugin.calls, "call", "calls");
+  std::string line = "  " + plugin.name + (plugin.rank ? "/" + std::to_string(*plugin.rank) : "") + "  " +
+                     plugin.state + ", " + counted(plugin.calls, "call", "calls");
   if (plugin.calls > 0) line += " (p50 " + number_text(plugin.p50_us, "%.0f") + " µs)";
   if (!plugin.crashes.empty()) {
     line += ", " + counted(static_cast<std::int64_t>(plugin.crashes.size()), "death", "deaths") + ", " +
@@ -71,7 +70,8 @@ std::string describe(const Event& event) {
 std::vector<std::string> closing_lines(const Summary& summary, const std::filesystem::path& run_dir) {
   std::string head = summary.status + " after " + counted(summary.steps, "step", "steps");
   if (summary.seconds > 0) head += " in " + clock_time(summary.seconds);
-  if (summary.tokens_per_second > 0) head += ", " + number_text(summary.tokens_per_second, "%.0f") + " tokens/s";
+  if (summary.tokens_per_second > 0)
+    head += ", " + number_text(summary.tokens_per_second, "%.0f") + " tokens/s";
   if (summary.final_loss) head += ", loss " + number_text(*summary.final_loss, "%.4f");
   std::vector<std::string> lines{head};
   if (!summary.reason.empty()) lines.push_back("  " + summary.reason);
@@ -119,7 +119,8 @@ void RunConsole::refresh(const std::string& phase, std::vector<PluginProgress> p
   display_.update(state_, now);
 }
 
-void RunConsole::finish(const Summary& summary, const std::filesystem::path& run_dir, const std::string& sample) {
+void RunConsole::finish(const Summary& summary, const std::filesystem::path& run_dir,
+                        const std::string& sample) {
   display_.finish();
   std::string text = sample.empty() ? "" : "sample:\n" + sample + "\n\n";
   for (const std::string& line : closing_lines(summary, run_dir)) text += line + "\n";

@@ -13,7 +13,7 @@ namespace bulkhead {
 
 // The fields of DESIGN §5; absent ones are left out of the line.
 struct Event {
-  double time = 0;    // seconds since the Unix epoch; 0: when it is recorded
+  double time = 0;      // seconds since the Unix epoch; 0: when it is recorded
   std::string event{};  // start, ready, crash, hang, restart, disable, abort, stop, …
   std::optional<std::string> plugin{};
   std::optional<std::int64_t> rank{};

@@ -1,11 +1,10 @@
 // Where a run lives and what it needs to be free, before anything starts.
-#include <netdb.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "checkpoint_list.h"
 #include "run_session.h"
@@ -15,7 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-Result<RunPlace> new_place(const RunOptions& options, const std::string& name, std::optional<fs::path> resume) {
+Result<RunPlace> new_place(const RunOptions& options, const std::string& name,
+                           std::optional<fs::path> resume) {
   auto directory = RunDirectory::create(options.run_dir, name);
   if (!directory) return directory.error();
   return RunPlace{std::move(*directory), true, std::move(resume)};
@@ -33,7 +33,8 @@ Result<RunPlace> same_place(const fs::path& run) {
 Result<RunPlace> find_place(const RunOptions& options, const std::string& name) {
   if (options.resume == ResumeFrom::kPath) {
     // A run goes on in its directory; a checkpoint may be the beginning of many.
-    if (fs::exists(options.resume_path / "MANIFEST.json")) return new_place(options, name, options.resume_path);
+    if (fs::exists(options.resume_path / "MANIFEST.json"))
+      return new_place(options, name, options.resume_path);
     if (fs::exists(options.resume_path / "run.yaml")) return same_place(options.resume_path);
     return Error{ErrorCode::kMismatch, "--resume: " + options.resume_path.string() +
                                            " is neither a checkpoint (MANIFEST.json) nor a run (run.yaml)"};

@@ -1,12 +1,11 @@
 #include "run_session.h"
 
-#include <sys/signalfd.h>
-#include <unistd.h>
-
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <sys/signalfd.h>
 #include <thread>
+#include <unistd.h>
 #include <utility>
 
 #include <spdlog/sinks/basic_file_sink.h>
@@ -91,19 +90,19 @@ Result<std::unique_ptr<RunSession>> RunSession::open(RunOptions options, RunFile
   if (!place) return place.error();
   std::error_code error;
   fs::create_directories(logs_of(options, place->directory), error);
-  if (auto logging = log_to(logs_of(options, place->directory) / "coordinator.log"); !logging) return logging.error();
+  if (auto logging = log_to(logs_of(options, place->directory) / "coordinator.log"); !logging)
+    return logging.error();
   auto sockets = PrivateDirectory::make();
   if (!sockets) return sockets.error();
   auto guard = ChildProcessGuard::start(paths.shim, sockets->path());
   if (!guard) return guard.error();
-  std::unique_ptr<RunSession> session(new RunSession({std::move(options), std::move(file), std::move(paths), signals,
-                                                      std::move(*secret), std::move(*place), std::move(*sockets),
-                                                      std::move(*guard)}));
+  std::unique_ptr<RunSession> session(
+      new RunSession({std::move(options), std::move(file), std::move(paths), signals, std::move(*secret),
+                      std::move(*place), std::move(*sockets), std::move(*guard)}));
   RunSession& self = *session;
-  auto listener = listen_channel(self.loop_, self.sockets_.endpoint("control"), {},
-                                 [&self](std::unique_ptr<Channel> channel) {
-                                   self.coordinator_->accept(std::move(channel));
-                                 });
+  auto listener = listen_channel(
+      self.loop_, self.sockets_.endpoint("control"), {},
+      [&self](std::unique_ptr<Channel> channel) { self.coordinator_->accept(std::move(channel)); });
   if (!listener) return listener.error();
   self.listener_ = std::move(*listener);
   self.processes_ = std::make_unique<ProcessTable>(

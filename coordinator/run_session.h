@@ -42,7 +42,8 @@ class RunSession {
  public:
   // Everything but the processes of the run; the paths are those of this
   // program.  `signals` is a signalfd that stays the caller's.
-  static Result<std::unique_ptr<RunSession>> open(RunOptions options, RunFile file, ProgramPaths paths, int signals);
+  static Result<std::unique_ptr<RunSession>> open(RunOptions options, RunFile file, ProgramPaths paths,
+                                                  int signals);
 
   // Runs to the end.  The exit status of DESIGN §5; for 2 the sentence is in
   // outcome().

@@ -60,11 +60,13 @@ void fill_from_last_seen(Summary& summary, const LastSeen& seen) {
 
 RankSummary summary_of(const WorkerSupervisor& worker, std::int64_t restarts) {
   RankSummary rank{.rank = worker.rank(), .pid = worker.pid(), .restarts = restarts, .exit = {}};
-  if (const auto& exit = worker.exit()) rank.exit = exit->signal ? -*exit->signal : exit->exit_code.value_or(0);
+  if (const auto& exit = worker.exit())
+    rank.exit = exit->signal ? -*exit->signal : exit->exit_code.value_or(0);
   return rank;
 }
 
-const PluginReport* report_on(const HostSupervisor& host, std::span<const std::unique_ptr<WorkerSupervisor>> workers) {
+const PluginReport* report_on(const HostSupervisor& host,
+                              std::span<const std::unique_ptr<WorkerSupervisor>> workers) {
   for (const auto& worker : workers) {
     if (worker->rank() != host.rank() || !worker->done()) continue;
     for (const PluginReport& report : worker->done()->plugins) {
@@ -109,8 +111,8 @@ std::string weights_differ(std::span<const WorkerDone> reports) {
     if (sha.empty()) continue;
     if (first.empty()) first = sha;
     if (sha == first) continue;
-    return "the ranks ended with different weights: rank " + std::to_string(rank) + " has " + sha.substr(0, 12) +
-           ", an earlier one " + first.substr(0, 12);
+    return "the ranks ended with different weights: rank " + std::to_string(rank) + " has " +
+           sha.substr(0, 12) + ", an earlier one " + first.substr(0, 12);
   }
   return {};
 }
@@ -138,14 +140,16 @@ Summary summarize(const RunOutcome& outcome, const LastSeen& seen, std::int64_t 
 RunOutcome combine(std::span<const WorkerDone> reports) {
   RunOutcome outcome;
   for (const Ending& ending : kEndings) {
-    const auto found =
-        std::find_if(reports.begin(), reports.end(), [&](const auto& report) { return report.status == ending.status; });
+    const auto found = std::find_if(reports.begin(), reports.end(),
+                                    [&](const auto& report) { return report.status == ending.status; });
     if (found == reports.end()) continue;
     outcome = {std::string(ending.status), ending.exit_code, found->reason};
     break;
   }
-  if (outcome.status.empty()) return {"failed", 1, "a rank ended with the unknown status " + reports.front().status};
-  if (std::string sentence = weights_differ(reports); !sentence.empty()) return {"failed", 1, std::move(sentence)};
+  if (outcome.status.empty())
+    return {"failed", 1, "a rank ended with the unknown status " + reports.front().status};
+  if (std::string sentence = weights_differ(reports); !sentence.empty())
+    return {"failed", 1, std::move(sentence)};
   return outcome;
 }
 

@@ -29,8 +29,8 @@ class WorkerSupervisor {
   struct Services {
     EventLoop& loop;
     std::function<Result<std::int64_t>(const ProcessKey&)> launch;  // its pid
-    std::function<void(const ProcessKey&)> end_now;                // SIGKILL to its group; its end follows
-    std::int64_t& stale;                                           // counts stale messages
+    std::function<void(const ProcessKey&)> end_now;                 // SIGKILL to its group; its end follows
+    std::int64_t& stale;                                            // counts stale messages
 
     std::function<void(WorkerSupervisor&)> greeted;
     std::function<void(WorkerSupervisor&, Message)> message;  // all but heartbeats

@@ -130,24 +130,26 @@ void PluginClient::transform(std::size_t stage, std::int64_t step, std::int64_t 
 }
 
 void PluginClient::want_batches(std::int64_t step, std::int64_t count) {
-  for (std::int64_t micro = 0; micro < count; ++micro) {
-    auto& slot = wanted_[{step, micro}];
-    if (slot) continue;
-    slot = std::make_shared<BatchSlot>();
-    loop_.post([this, side = loop_side_, key = std::pair{step, micro}, slot = slot] {
-      side->jobs.at(key).receiver = [this, slot](TakenBatch taken) {
-        compute_.post([slot, taken = std::move(taken)]() mutable {
-          slot->taken = std::move(taken);
-          slot->settled = true;
-        });
-      };
-      side->advance(key);
-    });
-  }
+  for (std::int64_t micro = 0; micro < count; ++micro) want_batch({step, micro});
+}
+
+void PluginClient::want_batch(std::pair<std::int64_t, std::int64_t> key) {
+  auto& slot = wanted_[key];
+  if (slot) return;
+  slot = std::make_shared<BatchSlot>();
+  loop_.post([this, side = loop_side_, key, slot = slot] {
+    side->jobs.at(key).receiver = [this, slot](TakenBatch taken) {
+      compute_.post([slot, taken = std::move(taken)]() mutable {
+        slot->taken = std::move(taken);
+        slot->settled = true;
+      });
+    };
+    side->advance(key);
+  });
 }
 
 TakenBatch PluginClient::take(std::int64_t step, std::int64_t micro) {
-  want_batches(step, micro + 1);
+  want_batch({step, micro});  // not those before it: they have been taken
   const auto slot = wanted_.extract({step, micro}).mapped();
   wait_until([&] { return slot->settled; });
   return std::move(slot->taken);

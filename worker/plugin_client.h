@@ -140,6 +140,7 @@ class PluginClient {
   };
 
   std::vector<std::shared_ptr<Slot>> send(std::string_view hook, const HookContext& context);
+  void want_batch(std::pair<std::int64_t, std::int64_t> key);
   Collected gather(const std::vector<std::shared_ptr<Slot>>& slots);
   // Hands the outcome of a call over to the compute thread.
   std::function<void(Outcome)> into(std::shared_ptr<Slot> slot);

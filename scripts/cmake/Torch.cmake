@@ -67,6 +67,15 @@ if(NOT BULKHEAD_CUDA STREQUAL "OFF")
       list(APPEND torch_cuda_missing ${header})
     endif()
   endforeach()
+  # The one header family that the runtime wheel leaves out; a toolkit of the same major version has it too.
+  find_path(BULKHEAD_DIR_OF_crt crt/host_config.h
+            HINTS "${torch_nvidia_dir}/cu13/include" "$ENV{CUDA_HOME}/include" /usr/local/cuda/include)
+  mark_as_advanced(BULKHEAD_DIR_OF_crt)
+  if(BULKHEAD_DIR_OF_crt)
+    list(APPEND torch_cuda_includes "${BULKHEAD_DIR_OF_crt}")
+  else()
+    list(APPEND torch_cuda_missing crt/host_config.h)
+  endif()
   foreach(lib cudart.so.13 nccl.so.2 cublas.so.13 cudnn.so.9)
     string(MAKE_C_IDENTIFIER "BULKHEAD_PATH_OF_${lib}" variable)
     find_file(${variable} lib${lib}

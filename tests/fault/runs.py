@@ -12,7 +12,9 @@ import pathlib
 import select
 import shlex
 import signal
+import shutil
 import subprocess
+import tempfile
 import time
 import uuid
 
@@ -67,7 +69,7 @@ class Run:
         self.command = [str(BULKHEAD), "run", "--nproc-per-node", str(ranks), "--run-dir", str(self.run_dir), *flags,
                         str(file), *overrides]  # fmt: skip
         self._before = set(self._directories())
-        self._sockets = folder / "s"
+        self.sockets = pathlib.Path(tempfile.mkdtemp(prefix="bh-"))  # short: a socket's path is
         self._output, self._errors = folder / "stdout", folder / "stderr"
         with self._output.open("w") as output, self._errors.open("w") as errors:
             self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
@@ -75,7 +77,7 @@ class Run:
         self._pidfd = os.pidfd_open(self.process.pid)
 
     def _environment(self):
-        return {**os.environ, "OMP_NUM_THREADS": "1", _MARKER: self.marker}
+        return {**os.environ, "OMP_NUM_THREADS": "1", "XDG_RUNTIME_DIR": str(self.sockets), _MARKER: self.marker}
 
     # ----- Waiting -----
 
@@ -90,13 +92,14 @@ class Run:
             assert time.monotonic() < deadline, f"waited {patience} s for {what}\n{self.account()}"
 
     def wait(self, status=0, patience=PATIENCE):
-        """Waits for the end with this exit status, after which no process may be left.  Returns the run."""
+        """Waits for the end with this exit status, after which no process and no socket may be left.  Returns the run."""
         try:
             code = self.process.wait(patience)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the run did not end within {patience} s\n{self.account()}") from None
         assert code == status, f"exit status {code}, not {status}\n{self.account()}"
         assert self.alive() == [], f"processes are left: {self.alive()}\n{self.account()}"
+        assert list(self.sockets.iterdir()) == [], self.account()
         return self
 
     def wait_event(self, name, **fields):
@@ -196,6 +199,32 @@ class Run:
             self.process.poll()
         self.process.wait(10)
         os.close(self._pidfd)
+        shutil.rmtree(self.sockets, ignore_errors=True)
+
+
+class Gate:
+    """Holds a run at the end of a step (plugins/gate.py), from `reached` until `open`."""
+
+    def __init__(self, folder, step, rank=0):
+        self._pipe = folder / f"gate-{uuid.uuid4().hex[:8]}"
+        os.mkfifo(self._pipe)
+        self._writer = None
+        given = {"pipe": str(self._pipe), "step": step, "rank": rank}
+        self.plugin = plugin("gate:Gate", f"gate-{rank}-{step}", given=given)
+
+    def reached(self, run):
+        """Waits until the run stands there."""
+        run.wait_for(self._come, f"{self.plugin['name']} was reached")
+
+    def _come(self):
+        try:
+            self._writer = os.open(self._pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # nobody reads yet
+            return False
+        return True
+
+    def open(self):
+        os.close(self._writer)
 
 
 class Runs:
@@ -204,6 +233,9 @@ class Runs:
     def __init__(self, folder):
         self.folder = folder
         self._started = []
+
+    def gate(self, step, rank=0):
+        return Gate(self.folder, step, rank)
 
     def start(self, config, ranks=1, flags=(), overrides=(), run_dir=None):
         """`run_dir`: that of an earlier run, to resume it; its own where not given."""

@@ -87,7 +87,9 @@ class Cluster {
 
   // The live incarnation.
   FakeWorker& worker(std::int64_t rank) { return *newest(workers_, Role::kWorker, 0, rank); }
-  FakeHost& host(std::int64_t plugin, std::int64_t rank) { return *newest(hosts_, Role::kHost, plugin, rank); }
+  FakeHost& host(std::int64_t plugin, std::int64_t rank) {
+    return *newest(hosts_, Role::kHost, plugin, rank);
+  }
   bool has_host(std::int64_t plugin, std::int64_t rank) {
     return find(hosts_, Role::kHost, plugin, rank) != hosts_.end();
   }

@@ -19,7 +19,8 @@ struct FakeHostScript {
 
 class FakeHost : public FakeProcess {
  public:
-  FakeHost(ProcessKey key, std::unique_ptr<Channel> channel, FakeHostScript& script, std::function<void(int)> exit)
+  FakeHost(ProcessKey key, std::unique_ptr<Channel> channel, FakeHostScript& script,
+           std::function<void(int)> exit)
       : FakeProcess(key, std::move(channel)), script_(script), exit_(std::move(exit)) {}
 
   void greet(const std::string& secret) {

@@ -10,8 +10,8 @@
 namespace bulkhead {
 
 struct FakeWorkerScript {
-  bool hosts_ready = true;   // HostReady for each AttachHost
-  bool obeys_stop = true;    // WorkerDone interrupted on Stop
+  bool hosts_ready = true;       // HostReady for each AttachHost
+  bool obeys_stop = true;        // WorkerDone interrupted on Stop
   bool leaves_when_told = true;  // exit 0 on a Stop after it was done
   bool heartbeats = true;
   std::int64_t step = 0;
@@ -52,7 +52,8 @@ class FakeWorker : public FakeProcess {
       send(StoreReady{.generation = {}, .host = "127.0.0.1", .port = 4000});
     } else if (const auto* attach = std::get_if<AttachHost>(&message)) {
       if (script_.hosts_ready) {
-        send(HostReady{.generation = {}, .plugin = attach->plugin, .host_generation = attach->host_generation});
+        send(HostReady{
+            .generation = {}, .plugin = attach->plugin, .host_generation = attach->host_generation});
       }
     } else if (const auto* lost = std::get_if<HostLost>(&message)) {
       HostPost post = script_.post;

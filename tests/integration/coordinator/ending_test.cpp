@@ -9,17 +9,18 @@ namespace {
 using namespace std::chrono_literals;
 
 Value good_result(const std::string& sha = "abc") {
-  return {{"steps", 100},
-          {"epochs", 2},
-          {"samples", 3200},
-          {"final_loss", 1.5},
-          {"validation", {{"loss", 1.7}}},
-          {"params_sha256", sha},
-          {"seconds", 12.5},
-          {"tokens_per_second", 1000.0},
-          {"plugin_overhead", 0.01},
-          {"resumed_from", 0},
-          {"batches", {{"trained", 200}, {"lost", 0}, {"duplicated", 0}, {"skipped", 1}, {"dead_lettered", 2}}}};
+  return {
+      {"steps", 100},
+      {"epochs", 2},
+      {"samples", 3200},
+      {"final_loss", 1.5},
+      {"validation", {{"loss", 1.7}}},
+      {"params_sha256", sha},
+      {"seconds", 12.5},
+      {"tokens_per_second", 1000.0},
+      {"plugin_overhead", 0.01},
+      {"resumed_from", 0},
+      {"batches", {{"trained", 200}, {"lost", 0}, {"duplicated", 0}, {"skipped", 1}, {"dead_lettered", 2}}}};
 }
 
 TEST(Ending, OfARunThatAllRanksCompleted) {
@@ -46,8 +47,16 @@ TEST(Ending, FillsTheSummaryFromTheReports) {
     done.status = "stopped";
     done.reason = rank == 0 ? "no better loss" : "";
     done.result = good_result();
-    done.plugins = {{.plugin = {}, .calls = 50 + rank, .errors = 1, .retries = 2, .replays = 3, .events_sent = 4,
-                     .events_dropped = 0, .p50_us = 60, .p99_us = 900, .waited_seconds = 0.1}};
+    done.plugins = {{.plugin = {},
+                     .calls = 50 + rank,
+                     .errors = 1,
+                     .retries = 2,
+                     .replays = 3,
+                     .events_sent = 4,
+                     .events_dropped = 0,
+                     .p50_us = 60,
+                     .p99_us = 900,
+                     .waited_seconds = 0.1}};
     cluster.worker(rank).send(done);
   };
   report_and_leave(0);
@@ -189,8 +198,10 @@ TEST(Ending, PassesOnMetricsAndEventsAsTheyCame) {
   Cluster cluster({.ranks = 1});
   cluster.start();
   cluster.worker(0).send(MetricsLine{.generation = {}, .fields = {{"step", 3}, {"loss", 2.5}, {"noise", 1}}});
-  cluster.worker(0).send(EventLine{.generation = {}, .event = "slow_hook",
-                                   .fields = {{"plugin", "a"}, {"hook", "on_step_end"}, {"seconds", 0.7}, {"extra", 1}}});
+  cluster.worker(0).send(
+      EventLine{.generation = {},
+                .event = "slow_hook",
+                .fields = {{"plugin", "a"}, {"hook", "on_step_end"}, {"seconds", 0.7}, {"extra", 1}}});
   cluster.settle();
   ASSERT_EQ(cluster.metrics.size(), 1U);
   EXPECT_EQ(cluster.metrics[0]["noise"], 1);
@@ -206,7 +217,8 @@ TEST(Ending, PassesOnMetricsAndEventsAsTheyCame) {
 TEST(Ending, OfAFailedRunTellsHowFarItCame) {
   Cluster cluster({.ranks = 1});
   cluster.start();
-  cluster.worker(0).send(MetricsLine{.generation = {}, .fields = {{"step", 30}, {"epoch", 1}, {"loss", 2.5}}});
+  cluster.worker(0).send(
+      MetricsLine{.generation = {}, .fields = {{"step", 30}, {"epoch", 1}, {"loss", 2.5}}});
   cluster.settle();
   cluster.crash_worker(0);
   cluster.advance(1s);

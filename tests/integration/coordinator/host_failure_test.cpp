@@ -102,6 +102,7 @@ TEST(HostFailure, SaysThatItDoesNotComeBackOnceTheBudgetIsSpent) {
   EXPECT_EQ(disable[0].reason, "SIGSEGV; 2 deaths within 300 s, 1 restart allowed");
   EXPECT_FALSE(cluster.ended);
   EXPECT_TRUE(cluster.has_host(0, 1)) << "the other rank's host goes on until the ranks agree";
+  for (const auto& plugin : cluster.coordinator().summary().plugins) EXPECT_EQ(plugin.state, "disabled");
 }
 
 TEST(HostFailure, AbortsTheRunWhereThePolicySaysSo) {
@@ -166,7 +167,8 @@ TEST(HostFailure, KillsAHostThatSpeaksOutOfTurn) {
   cluster.start();
   cluster.host(0, 0).send(StoreReady{});
   cluster.settle();
-  EXPECT_EQ(cluster.worker(0).last<HostLost>().reason, "garbage: sent store_ready to the coordinator out of turn");
+  EXPECT_EQ(cluster.worker(0).last<HostLost>().reason,
+            "garbage: sent store_ready to the coordinator out of turn");
   EXPECT_EQ(cluster.host(0, 0).key().generation, Generation(2));
 }
 

@@ -98,7 +98,8 @@ TEST(RankFailure, BlamesTheRankThatDiedNotTheOneWhoseCollectiveBroke) {
 TEST(RankFailure, DoesNotStartAgainWhatAllRanksAgreedHasFailed) {
   Cluster cluster = restartable(3);
   cluster.start();
-  for (const std::int64_t rank : {0, 1}) cluster.worker(rank).done("failed", {}, "plugin \"noise\": ValueError: no");
+  for (const std::int64_t rank : {0, 1})
+    cluster.worker(rank).done("failed", {}, "plugin \"noise\": ValueError: no");
   cluster.advance(2s);
   EXPECT_TRUE(cluster.ended);
   EXPECT_EQ(cluster.coordinator().outcome().status, "failed");
@@ -110,7 +111,8 @@ TEST(RankFailure, RestartsWhenOneRankAloneReportsAFailure) {
   cluster.start();
   cluster.worker(0).done("failed", {}, "the disk is full");
   cluster.settle();
-  EXPECT_EQ(cluster.worker(0).key().generation, Generation(1)) << "waits for the death that may have caused it";
+  EXPECT_EQ(cluster.worker(0).key().generation, Generation(1))
+      << "waits for the death that may have caused it";
   cluster.advance(2s);
   EXPECT_EQ(cluster.worker(0).key().generation, Generation(2));
 }

@@ -28,7 +28,8 @@ void expect_refused(Cluster& cluster, const std::string& sentence) {
 
 TEST(Refusal, NamesThePlaceOfTheArgumentThatAPluginDoesNotTake) {
   Cluster cluster({.ranks = 2, .plugins = {plugin_named("ok"), plugin_named("early")}});
-  cluster.host_script[1].load_failed = failure_of("arguments", "with.patince", "has no argument patince; did you mean \"patience\"?");
+  cluster.host_script[1].load_failed =
+      failure_of("arguments", "with.patince", "has no argument patince; did you mean \"patience\"?");
   cluster.start();
   expect_refused(cluster,
                  "run.yaml:plugins.1.with.patince: plugin \"early\": has no argument patince; did you mean "
@@ -50,9 +51,10 @@ TEST(Refusal, NamesBothPluginsOfAConflictAndTheClaim) {
   cluster.host_script[1].traits.hooks = {"transform_train_batch"};
   cluster.start();
   EXPECT_FALSE(cluster.live_processes() > 0 && cluster.worker(0).got<StartWorker>());
-  expect_refused(cluster,
-                 "run.yaml:plugins.1.use: plugin \"other\": overrides transform_train_batch, but plugin \"owner\" "
-                 "claims \"train_batch\" for itself; take one of the two out of the run");
+  expect_refused(
+      cluster,
+      "run.yaml:plugins.1.use: plugin \"other\": overrides transform_train_batch, but plugin \"owner\" "
+      "claims \"train_batch\" for itself; take one of the two out of the run");
 }
 
 TEST(Refusal, OfAPluginThatDoesNotSteerButTransforms) {
@@ -60,19 +62,21 @@ TEST(Refusal, OfAPluginThatDoesNotSteerButTransforms) {
   cluster.host_script[0].traits.steers = false;
   cluster.host_script[0].traits.hooks = {"on_step_end", "transform_train_batch"};
   cluster.start();
-  expect_refused(cluster,
-                 "run.yaml:plugins.0.use: plugin \"watcher\": says steers = False but overrides "
-                 "transform_train_batch, whose result the run waits for; such a plugin may override on_… and state "
-                 "hooks only");
+  expect_refused(
+      cluster,
+      "run.yaml:plugins.0.use: plugin \"watcher\": says steers = False but overrides "
+      "transform_train_batch, whose result the run waits for; such a plugin may override on_… and state "
+      "hooks only");
 }
 
 TEST(Refusal, OfATransformInJobScope) {
   Cluster cluster({.ranks = 2, .plugins = {plugin_named("noise", "job")}});
   cluster.host_script[0].traits.hooks = {"transform_train_batch"};
   cluster.start();
-  expect_refused(cluster,
-                 "run.yaml:plugins.0.scope: plugin \"noise\": overrides transform_train_batch in scope job, where "
-                 "transforms are not supported yet; use scope: rank");
+  expect_refused(
+      cluster,
+      "run.yaml:plugins.0.scope: plugin \"noise\": overrides transform_train_batch in scope job, where "
+      "transforms are not supported yet; use scope: rank");
 }
 
 TEST(Refusal, OfAPluginWhoseSetupRaisesAtItsFirstStart) {
@@ -95,7 +99,8 @@ TEST(Refusal, OfTheRunFileByAWorkerNamesThePlaceOfTheKey) {
   refused.key = "data.target";
   refused.reason = "data.target: the file has no column prise; did you mean \"price\"?";
   cluster.worker(1).send(refused);
-  expect_refused(cluster, "run.yaml:data.target: data.target: the file has no column prise; did you mean \"price\"?");
+  expect_refused(cluster,
+                 "run.yaml:data.target: data.target: the file has no column prise; did you mean \"price\"?");
 }
 
 TEST(Refusal, IsHeardAlsoWhenItArrivesAfterTheHostHasEnded) {
@@ -107,7 +112,8 @@ TEST(Refusal, IsHeardAlsoWhenItArrivesAfterTheHostHasEnded) {
   cluster.coordinator().process_ended(host.key(), {.exit_code = 2, .signal = {}});
   EXPECT_TRUE(cluster.events_named("crash").empty());
   cluster.settle();
-  EXPECT_EQ(cluster.coordinator().outcome().reason, "run.yaml:plugins.0.use: plugin \"early\": no module named early");
+  EXPECT_EQ(cluster.coordinator().outcome().reason,
+            "run.yaml:plugins.0.use: plugin \"early\": no module named early");
   EXPECT_TRUE(cluster.events_named("crash").empty());
 }
 

@@ -23,7 +23,8 @@ std::string answer_to(Cluster& cluster, const Message& first) {
   channel->start({.on_message =
                       [&](const Message& message) {
                         answer = std::string(type_of(message));
-                        if (const auto* refuse = std::get_if<Refuse>(&message)) answer += ": " + refuse->reason;
+                        if (const auto* refuse = std::get_if<Refuse>(&message))
+                          answer += ": " + refuse->reason;
                       },
                   .on_closed = [](const Error&) {}});
   channel->send(first);
@@ -123,7 +124,8 @@ TEST(Start, RefusesAWrongSecretInASentence) {
   cluster.start();
   Hello hello = hello_of("worker", 1);
   hello.secret = "guessed";
-  EXPECT_EQ(answer_to(cluster, hello), "refuse: the secret of this run was not given: BULKHEAD_SECRET differs");
+  EXPECT_EQ(answer_to(cluster, hello),
+            "refuse: the secret of this run was not given: BULKHEAD_SECRET differs");
 }
 
 TEST(Start, RefusesVersionsThatDoNotOverlap) {
@@ -143,7 +145,8 @@ TEST(Start, RefusesAProcessThatNobodyWaitsFor) {
   EXPECT_EQ(answer_to(cluster, far), "refuse: no rank 7 generation 1 is waited for");
   Hello host = hello_of("host", 9);
   EXPECT_EQ(answer_to(cluster, host), "refuse: no host of plugin 0 for rank 0 generation 9 is waited for");
-  EXPECT_EQ(answer_to(cluster, hello_of("guest", 1)), "refuse: the role must be worker or host, not \"guest\"");
+  EXPECT_EQ(answer_to(cluster, hello_of("guest", 1)),
+            "refuse: the role must be worker or host, not \"guest\"");
 }
 
 TEST(Start, RefusesAFirstMessageThatIsNoHello) {
@@ -156,8 +159,12 @@ TEST(Start, DropsAndCountsMessagesOfAnotherGeneration) {
   Cluster cluster({.ranks = 1, .plugins = {plugin_named("a")}});
   cluster.start();
   const std::int64_t before = cluster.coordinator().stale_messages();
-  cluster.worker(0).send_as_is(WorkerDone{.generation = Generation(0), .status = "completed", .reason = {}, .key = {},
-                                          .result = {}, .plugins = {}});
+  cluster.worker(0).send_as_is(WorkerDone{.generation = Generation(0),
+                                          .status = "completed",
+                                          .reason = {},
+                                          .key = {},
+                                          .result = {},
+                                          .plugins = {}});
   cluster.worker(0).send(HostReady{.generation = {}, .plugin = {}, .host_generation = Generation(0)});
   cluster.settle();
   EXPECT_EQ(cluster.coordinator().stale_messages(), before + 2);

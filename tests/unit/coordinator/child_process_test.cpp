@@ -1,17 +1,17 @@
 // Real processes: each test waits on the end of one, with a deadline.
 #include "child_process.h"
 
+#include <cerrno>
+#include <csignal>
 #include <fcntl.h>
-#include <gtest/gtest.h>
+#include <fstream>
+#include <optional>
+#include <sstream>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <csignal>
-#include <fstream>
-#include <optional>
-#include <sstream>
+#include <gtest/gtest.h>
 
 #include "child_process_guard.h"
 #include "support/temporary_directory.h"
@@ -21,7 +21,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-const std::filesystem::path kShim = std::filesystem::path(BULKHEAD_BUILD_DIR) / "coordinator" / "bulkhead-shim";
+const std::filesystem::path kShim =
+    std::filesystem::path(BULKHEAD_BUILD_DIR) / "coordinator" / "bulkhead-shim";
 
 class ChildProcessTest : public testing::Test {
  protected:
@@ -86,13 +87,9 @@ class ChildProcessTest : public testing::Test {
   std::optional<ProcessEnd> end_;
 };
 
-TEST_F(ChildProcessTest, TellsTheExitStatus) {
-  EXPECT_EQ(ending_of("exit 3"), "exit 3");
-}
+TEST_F(ChildProcessTest, TellsTheExitStatus) { EXPECT_EQ(ending_of("exit 3"), "exit 3"); }
 
-TEST_F(ChildProcessTest, NamesTheSignal) {
-  EXPECT_EQ(ending_of("kill -SEGV $$"), "SIGSEGV");
-}
+TEST_F(ChildProcessTest, NamesTheSignal) { EXPECT_EQ(ending_of("kill -SEGV $$"), "SIGSEGV"); }
 
 TEST_F(ChildProcessTest, AppendsBothOutputsToTheLog) {
   EXPECT_EQ(ending_of("echo one"), "exit 0");
@@ -217,7 +214,8 @@ TEST_F(ChildProcessTest, MayBeDestroyedByItsOwnEnd) {
 TEST_F(ChildProcessTest, EndsStraysThatLeftTheirGroup) {
   become_subreaper();
   const std::string file = (directory_.path() / "pid").string();
-  const ChildProcess child = spawn(shell("setsid sh -c 'echo $$ > " + file + "; exec sleep 1000' & wait $!; exit 0"));
+  const ChildProcess child =
+      spawn(shell("setsid sh -c 'echo $$ > " + file + "; exec sleep 1000' & wait $!; exit 0"));
   const pid_t stray = pid_in("pid");
   ::kill(child.pid(), SIGKILL);
   EXPECT_EQ(ending(), "SIGKILL");

@@ -1,18 +1,11 @@
 #include "launch_plan.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
-#include <fstream>
 
-#include "checkpoint_list.h"
-#include "private_directory.h"
-#include "support/temporary_directory.h"
+#include <gtest/gtest.h>
 
 namespace bulkhead {
 namespace {
-
-namespace fs = std::filesystem;
 
 LaunchPlan plan() {
   PluginConfig python;
@@ -46,10 +39,10 @@ TEST(LaunchPlan, GivesAWorkerTorchrunsEnvironment) {
   const auto options = child_options(plan(), {Role::kWorker, {}, 1, Generation(3)});
   EXPECT_EQ(options.argv, std::vector<std::string>{"/b/bulkhead-worker"});
   EXPECT_EQ(options.log, "/run/logs/worker-1.log");
-  for (const char* entry :
-       {"RANK=1", "LOCAL_RANK=1", "WORLD_SIZE=2", "LOCAL_WORLD_SIZE=2", "NODE_RANK=0", "GROUP_RANK=0",
-        "MASTER_ADDR=127.0.0.1", "MASTER_PORT=0", "BULKHEAD_GENERATION=3", "BULKHEAD_ENDPOINT=ipc:///d/control",
-        "BULKHEAD_SECRET=s", "BULKHEAD_RANK=1", "OMP_NUM_THREADS=4", "PATH=/bin"}) {
+  for (const char* entry : {"RANK=1", "LOCAL_RANK=1", "WORLD_SIZE=2", "LOCAL_WORLD_SIZE=2", "NODE_RANK=0",
+                            "GROUP_RANK=0", "MASTER_ADDR=127.0.0.1", "MASTER_PORT=0", "BULKHEAD_GENERATION=3",
+                            "BULKHEAD_ENDPOINT=ipc:///d/control", "BULKHEAD_SECRET=s", "BULKHEAD_RANK=1",
+                            "OMP_NUM_THREADS=4", "PATH=/bin"}) {
     EXPECT_TRUE(has(options, entry)) << entry;
   }
   EXPECT_FALSE(has(options, "RANK=9"));
@@ -76,49 +69,6 @@ TEST(LaunchPlan, StartsANativeHostWithItsLimits) {
   const auto options = child_options(plan(), {Role::kHost, PluginId(1), 0, Generation(1)});
   EXPECT_EQ(options.argv, std::vector<std::string>{"/b/bulkhead-plugin-host"});
   EXPECT_EQ(options.limits.memory_bytes, 1000);
-}
-
-TEST(CheckpointList, TakesTheCompleteOneOfTheMostSteps) {
-  const TemporaryDirectory directory;
-  EXPECT_EQ(newest_checkpoint(directory.path() / "none"), std::nullopt);
-  for (const char* name : {"step-00000050", "step-00000100", "step-00000200", ".step-00000300.writing", "other"}) {
-    fs::create_directory(directory.path() / name);
-    if (std::string(name) != "step-00000200") std::ofstream(directory.path() / name / "MANIFEST.json") << "{}";
-  }
-  EXPECT_EQ(newest_checkpoint(directory.path()), directory.path() / "step-00000100");
-}
-
-TEST(CheckpointList, ReadsTheStepFromTheName) {
-  EXPECT_EQ(step_of_checkpoint("/c/step-00000100"), 100);
-  EXPECT_EQ(step_of_checkpoint("/c/step-00000100/"), 100);
-  EXPECT_EQ(step_of_checkpoint("/c/step-12x"), std::nullopt);
-  EXPECT_EQ(step_of_checkpoint("/c/epoch-3"), std::nullopt);
-}
-
-TEST(PrivateDirectory, IsOursAloneAndGoneAtTheEnd) {
-  const TemporaryDirectory parent;
-  fs::path path;
-  {
-    const auto directory = PrivateDirectory::make_under(parent.path());
-    ASSERT_TRUE(directory.ok());
-    path = directory->path();
-    EXPECT_EQ(fs::status(path).permissions(), fs::perms::owner_all);
-    EXPECT_EQ(directory->endpoint("control"), "ipc://" + path.string() + "/control");
-    std::ofstream(path / "left over") << "";
-  }
-  EXPECT_FALSE(fs::exists(path));
-}
-
-TEST(PrivateDirectory, IsShortEnoughForASocketPath) {
-  const auto directory = PrivateDirectory::make();
-  ASSERT_TRUE(directory.ok());
-  EXPECT_LT(directory->path().string().size(), 60U);
-}
-
-TEST(PrivateDirectory, SaysWhereItCannotBeMade) {
-  const auto directory = PrivateDirectory::make_under("/nowhere");
-  ASSERT_FALSE(directory.ok());
-  EXPECT_EQ(directory.error().message, "cannot make a private directory under /nowhere: No such file or directory");
 }
 
 }  // namespace

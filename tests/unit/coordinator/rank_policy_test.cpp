@@ -1,8 +1,8 @@
 #include "rank_policy.h"
 
-#include <gtest/gtest.h>
-
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace bulkhead {
 namespace {

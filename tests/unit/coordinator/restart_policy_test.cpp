@@ -1,8 +1,8 @@
 #include "restart_policy.h"
 
-#include <gtest/gtest.h>
-
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace bulkhead {
 namespace {
@@ -63,7 +63,8 @@ TEST(RestartPolicy, SaysWhyInAClause) {
 
 TEST(RestartPolicy, TakesAWindowOfYears) {
   const std::vector<TimePoint> deaths{at(1), at(1e6)};
-  EXPECT_FALSE(RestartPolicy({.restarts = 1, .within_seconds = 1e12, .then = "abort"}).next(deaths, at(1e6)).restart);
+  EXPECT_FALSE(
+      RestartPolicy({.restarts = 1, .within_seconds = 1e12, .then = "abort"}).next(deaths, at(1e6)).restart);
 }
 
 }  // namespace

@@ -16,8 +16,9 @@
 #include <vector>
 
 #include "bulkhead/abi.h"
+#include "bulkhead/hooks.h"
+#include "bulkhead/options.h"
 #include "bulkhead/overrides.h"
-#include "bulkhead/plugin.h"
 
 #define BULKHEAD_STRING_OF(x) #x
 #define BULKHEAD_STRING(x) BULKHEAD_STRING_OF(x)
@@ -153,8 +154,9 @@ inline Invoke find_hook(std::string_view name) {
   BULKHEAD_NOTIFY(on_step_start)
   BULKHEAD_NOTIFY(on_step_end)
   BULKHEAD_NOTIFY(setup)
-  BULKHEAD_NOTIFY(on_train_start) BULKHEAD_NOTIFY(on_train_end) BULKHEAD_NOTIFY(on_epoch_start)
-      BULKHEAD_NOTIFY(on_epoch_end) BULKHEAD_NOTIFY(on_validate_start) BULKHEAD_NOTIFY(on_validate_step_end)
+  BULKHEAD_NOTIFY(on_train_start)
+  BULKHEAD_NOTIFY(on_train_end) BULKHEAD_NOTIFY(on_epoch_start) BULKHEAD_NOTIFY(on_epoch_end)
+      BULKHEAD_NOTIFY(on_validate_start) BULKHEAD_NOTIFY(on_validate_step_end)
           BULKHEAD_NOTIFY(on_validate_end) BULKHEAD_NOTIFY(on_save_start) BULKHEAD_NOTIFY(on_save_end)
               BULKHEAD_NOTIFY(on_load)
 #undef BULKHEAD_NOTIFY
