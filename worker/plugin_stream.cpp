@@ -31,7 +31,8 @@ PluginStream::PluginStream(PluginRoute route, StreamOptions options, Effects eff
       options_(options),
       effects_(std::move(effects)),
       stateful_(route_.traits.stateful && !route_.traits.stateless && route_.traits.steers),
-      observer_(!route_.traits.steers) {
+      observer_(!route_.traits.steers),
+      cautious_(route_.config.on_failure.restarts == 0) {
   report_.plugin = route_.plugin;
 }
 
@@ -161,10 +162,12 @@ HostPost PluginStream::host_lost(bool restarting, const std::string& reason) {
   }
   flights_.clear();
   cursor_ = 0;
+  cautious_ = true;
   opening_deadline_ = TimePoint::max();
   if (host_ != Host::kGivenUp) host_ = Host::kAbsent;
-  for (Entry& entry : entries_) {  // outputs that nobody took are made again
-    if (entry.state == State::kReplied && !entry.accepted && !entry.buried) entry.state = State::kQueued;
+  for (Entry& entry : entries_) {  // outputs that nobody took are made again, while somebody can make them
+    const bool untaken = entry.state == State::kReplied && !entry.accepted && !entry.buried;
+    if (restarting && untaken) entry.state = State::kQueued;
   }
   if (observer_) {
     report_.events_dropped += static_cast<std::int64_t>(entries_.size());
@@ -244,6 +247,7 @@ void PluginStream::pump(TimePoint now) {
     }
     if (entry.awaits_input) break;
     const bool replay = entry.state == State::kConsumed;
+    if (cautious_ && !replay && !flights_.empty()) break;
     Call call = entry.call;
     call.context.replaying = replay;
     if (replay) ++report_.replays;

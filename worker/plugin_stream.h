@@ -148,6 +148,10 @@ class PluginStream {
   Effects effects_;
   bool stateful_;
   bool observer_;
+  // After a death, or where the first one is the last: one call under way at a
+  // time.  The next death is then charged to the call that caused it, and a
+  // plugin is given up at a place that does not depend on timing.
+  bool cautious_;
 
   Host host_ = Host::kAbsent;
   bool faulted_ = false;  // its end has been asked for: it is not listened to

@@ -1,7 +1,7 @@
 """Halts a run at a chosen place, so that a test can do its harm just there.
 
-The test makes the named pipe; opening it for writing succeeds once the plugin waits at the place, and closing it
-lets the plugin go on.  The place is passed once, whatever is restarted.
+The test makes the named pipe; opening it for writing succeeds once the plugin waits at the place, and each byte that
+is written lets one visitor pass.
 """
 
 import os
@@ -14,8 +14,7 @@ class Gate(Plugin):
         self.pipe, self.step, self.rank = pipe, step, rank
 
     def on_step_end(self, ctx):
-        if ctx.global_step != self.step or ctx.rank != self.rank or os.path.exists(self.pipe + ".passed"):
-            return
-        with open(self.pipe) as pipe:
-            pipe.read()
-        open(self.pipe + ".passed", "w").close()
+        if ctx.global_step == self.step and ctx.rank == self.rank:
+            pipe = os.open(self.pipe, os.O_RDONLY)
+            os.read(pipe, 1)
+            os.close(pipe)
