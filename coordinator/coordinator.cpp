@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "checkpoint_list.h"
 #include "plugin_check.h"
 #include "protocol/log.h"
 
@@ -184,7 +185,17 @@ void Coordinator::begin() {
     if (rank_restarts_ > 0) event.seconds = std::chrono::duration<double>(loop_.now() - failed_at_).count();
     record(std::move(event));
   }
+  record_resume();
   for (const auto& host : hosts_) attach(*host);
+}
+
+void Coordinator::record_resume() {
+  if (resume_.empty()) return;
+  Event event{.event = "resume"};
+  event.generation = worker_generation_.value;
+  event.step = step_of_checkpoint(resume_);
+  event.reason = "from " + resume_;
+  record(std::move(event));
 }
 
 // Where both sides meet is named here; what they say there we never see.

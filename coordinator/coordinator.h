@@ -99,6 +99,7 @@ class Coordinator {
   void maybe_begin();
   bool check_loaded();
   void begin();
+  void record_resume();
   void attach(HostSupervisor& host);
   std::vector<PluginRoute> routes_of(std::int64_t rank) const;
   void tick();

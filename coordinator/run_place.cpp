@@ -1,4 +1,5 @@
-// Where a run lives and what it needs to be free, before anything starts.
+#include "run_place.h"
+
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -7,7 +8,6 @@
 #include <unistd.h>
 
 #include "checkpoint_list.h"
-#include "run_session.h"
 
 namespace bulkhead {
 namespace {

@@ -20,23 +20,10 @@
 #include "protocol/channel.h"
 #include "protocol/event_loop.h"
 #include "run_console.h"
-#include "run_directory.h"
 #include "run_file.h"
+#include "run_place.h"
 
 namespace bulkhead {
-
-// What a run needs from the world before its first process.
-struct RunPlace {
-  RunDirectory directory;
-  bool fresh = true;  // made for this run
-  std::optional<std::filesystem::path> resume;
-};
-
-// The directory that --run-dir, --resume and the run's name ask for.
-Result<RunPlace> find_place(const RunOptions& options, const std::string& name);
-
-// Refuses a given --master-port that somebody listens at.
-Status check_port_free(const std::string& address, int port);
 
 class RunSession {
  public:

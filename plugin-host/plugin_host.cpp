@@ -147,6 +147,7 @@ void PluginHost::on(const Attach& attach) {
   welcomed_ = false;
   worker_ = attach.worker_generation;
   state_ = State::kServing;
+  mark_.open(attach.endpoint);
   Result<std::unique_ptr<Channel>> data = connect_(attach.endpoint);
   if (!data) return finish(kExitOwnError, data.error().message);
   data_ = std::move(*data);
@@ -195,6 +196,7 @@ void PluginHost::on_data_closed(const Error& why) {
 void PluginHost::run_next_call() {
   loop_.post([this, alive = std::weak_ptr<bool>(alive_)] {
     if (alive.expired() || exit_status_ || calls_.empty()) return;
+    mark_.begin(calls_.front().seq);
     const Reply reply = runner_->run(calls_.front(), to_worker_);
     to_worker_(reply);
     calls_.pop_front();

@@ -15,6 +15,7 @@
 #include <string>
 #include <sys/types.h>
 
+#include "call_mark.h"
 #include "hook_runner.h"
 #include "protocol/channel.h"
 #include "protocol/event_loop.h"
@@ -96,6 +97,7 @@ class PluginHost {
 
   std::unique_ptr<Channel> data_;
   Generation worker_;
+  CallMark mark_;
   bool welcomed_ = false;   // by the worker
   std::deque<Call> calls_;  // at most the protocol's credits
   SendMessage to_worker_;

@@ -3,9 +3,9 @@
 //
 // An input is a list of frames, each behind its length in two little-endian
 // bytes; a length beyond the end means "the rest".
-#include <cstdint>
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 
 #include "protocol/codec.h"
@@ -26,7 +26,8 @@ bulkhead::Frames frames_in(const std::uint8_t* data, std::size_t size) {
 // NaN is not equal to itself, and invalid UTF-8 has no JSON text: compare bytes.
 std::string bytes_of(const bulkhead::Frames& frames) {
   std::string bytes;
-  for (const bulkhead::Blob& frame : frames) bytes += std::to_string(frame.size) + ":" + std::string(frame.text());
+  for (const bulkhead::Blob& frame : frames)
+    bytes += std::to_string(frame.size) + ":" + std::string(frame.text());
   return bytes;
 }
 

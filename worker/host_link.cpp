@@ -47,6 +47,7 @@ void HostLink::attach(const AttachHost& attach) {
   listener_.reset();
   attach_ = attach;
   greeted_ = false;
+  mark_.emplace(attach.endpoint);
   auto listener = listen_channel(*around_.loop, attach.endpoint, {.one_peer = true},
                                  [this](std::unique_ptr<Channel> channel) { met(std::move(channel)); });
   if (!listener) return garbage(listener.error().message);
@@ -58,7 +59,8 @@ void HostLink::met(std::unique_ptr<Channel> channel) {
   channel_->start({[this](Message message) { on_message(std::move(message)); },
                    [this](Error error) {
                      // A host that goes away is the coordinator's to notice.
-                     if (error.code == ErrorCode::kMalformed) garbage("it sent something malformed: " + error.message);
+                     if (error.code != ErrorCode::kMalformed) return;
+                     stream_.garbage("it sent something malformed: " + error.message, around_.loop->now());
                    }});
 }
 
@@ -87,6 +89,7 @@ void HostLink::greet(const Hello& hello) {
     return garbage(reason);
   }
   greeted_ = true;
+  mark_->unlink();
   channel_->send(Welcome{around_.generation, std::min(kProtocolMax, hello.version_max)});
   stream_.host_attached(attach_.lived_on, around_.loop->now());
   arm();
@@ -98,7 +101,8 @@ void HostLink::lost(const HostLost& lost) {
   channel_.reset();
   listener_.reset();
   greeted_ = false;
-  HostPost post = stream_.host_lost(lost.restarting, lost.reason);
+  HostPost post = stream_.host_lost(lost.restarting, lost.reason, mark_ ? mark_->last() : std::nullopt);
+  mark_.reset();
   post.generation = around_.generation;
   post.host_generation = lost.host_generation;
   around_.tell_coordinator(std::move(post));

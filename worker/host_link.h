@@ -7,8 +7,10 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "call_mark.h"
 #include "plugin_stream.h"
 #include "protocol/channel.h"
 #include "protocol/event_loop.h"
@@ -35,7 +37,8 @@ class HostLink {
   void lost(const HostLost& lost);
 
   // See PluginStream; these add the time and the call's id.
-  Seq submit(std::string_view hook, CallContext context, std::optional<Batch> input = {}, std::size_t bytes = 0);
+  Seq submit(std::string_view hook, CallContext context, std::optional<Batch> input = {},
+             std::size_t bytes = 0);
   void supply(Seq seq, Batch input);
   void want(Seq seq);
 
@@ -54,6 +57,7 @@ class HostLink {
   Surroundings around_;
   PluginStream stream_;
   AttachHost attach_;
+  std::optional<CallMark> mark_;
   bool greeted_ = false;
   std::int64_t stale_ = 0;
   std::unique_ptr<Listener> listener_;

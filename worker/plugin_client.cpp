@@ -16,8 +16,9 @@ void Collected::add(const Outcome& outcome, PluginId plugin) {
   if (outcome.abort && abort.empty()) abort = outcome.reason;
 }
 
-PluginClient::PluginClient(EventLoop& compute, EventLoop& loop, Options options, const std::vector<PluginRoute>& routes,
-                           std::map<std::string, Restored> restored, std::function<void(Message)> tell_coordinator)
+PluginClient::PluginClient(EventLoop& compute, EventLoop& loop, Options options,
+                           const std::vector<PluginRoute>& routes, std::map<std::string, Restored> restored,
+                           std::function<void(Message)> tell_coordinator)
     : compute_(compute), loop_(loop), loop_side_(new LoopSide{loop, {}, {}, {}, {}}) {
   for (const PluginRoute& route : routes) {
     plugins_.push_back({route.plugin, route.config.name, route.config.scope, route.traits, false});
@@ -28,13 +29,16 @@ PluginClient::PluginClient(EventLoop& compute, EventLoop& loop, Options options,
   on_loop([&] {
     LoopSide& side = *loop_side_;
     for (std::size_t i = 0; i < routes.size(); ++i) {
-      HostLink::Surroundings around{&loop, options.generation, options.rank, options.secret, tell_coordinator,
-                                    [raw = loop_side_.get(), i](Seq seq, Outcome outcome) {
-                                      raw->settle(i, seq, std::move(outcome));
-                                    },
-                                    [options, name = routes[i].config.name](const Call& call, const std::string& reason) {
-                                      write_dead_letter(options.dead_letters, name, options.rank, call, reason);
-                                    }};
+      HostLink::Surroundings around{
+          &loop,
+          options.generation,
+          options.rank,
+          options.secret,
+          tell_coordinator,
+          [raw = loop_side_.get(), i](Seq seq, Outcome outcome) { raw->settle(i, seq, std::move(outcome)); },
+          [options, name = routes[i].config.name](const Call& call, const std::string& reason) {
+            write_dead_letter(options.dead_letters, name, options.rank, call, reason);
+          }};
       side.links.push_back(std::make_unique<HostLink>(routes[i], options.stream, std::move(around)));
       if (routes[i].traits.has("transform_train_batch")) side.chain.push_back(i);
       if (const auto found = restored.find(routes[i].config.name); found != restored.end()) {
@@ -76,13 +80,15 @@ bool PluginClient::has(std::string_view hook) const {
                      [&](const Known& plugin) { return !plugin.retired && plugin.traits.has(hook); });
 }
 
-std::vector<std::shared_ptr<PluginClient::Slot>> PluginClient::send(std::string_view hook, const HookContext& context) {
+std::vector<std::shared_ptr<PluginClient::Slot>> PluginClient::send(std::string_view hook,
+                                                                    const HookContext& context) {
   std::vector<std::shared_ptr<Slot>> slots;
   std::vector<std::pair<std::size_t, CallContext>> calls;
   for (std::size_t i = 0; i < plugins_.size(); ++i) {
     if (plugins_[i].retired || !plugins_[i].traits.has(hook)) continue;
     calls.emplace_back(i, context.of(plugins_[i].scope));
-    slots.push_back(plugins_[i].traits.steers ? std::make_shared<Slot>(Slot{plugins_[i].plugin, false, {}}) : nullptr);
+    slots.push_back(plugins_[i].traits.steers ? std::make_shared<Slot>(Slot{plugins_[i].plugin, false, {}})
+                                              : nullptr);
   }
   if (calls.empty()) return {};
   loop_.post([this, side = loop_side_, slots, hook = std::string(hook), calls = std::move(calls)]() mutable {
@@ -108,7 +114,9 @@ std::function<void(Outcome)> PluginClient::into(std::shared_ptr<Slot> slot) {
 }
 
 Collected PluginClient::gather(const std::vector<std::shared_ptr<Slot>>& slots) {
-  wait_until([&] { return std::all_of(slots.begin(), slots.end(), [](const auto& slot) { return slot->settled; }); });
+  wait_until([&] {
+    return std::all_of(slots.begin(), slots.end(), [](const auto& slot) { return slot->settled; });
+  });
   Collected collected;
   for (const auto& slot : slots) collected.add(slot->outcome, slot->plugin);
   return collected;
@@ -120,10 +128,12 @@ void PluginClient::notify(std::string_view hook, const HookContext& context) {
 
 Collected PluginClient::collect() { return gather(std::exchange(sent_, {})); }
 
-Collected PluginClient::call(std::string_view hook, const HookContext& context) { return gather(send(hook, context)); }
+Collected PluginClient::call(std::string_view hook, const HookContext& context) {
+  return gather(send(hook, context));
+}
 
-void PluginClient::transform(std::size_t stage, std::int64_t step, std::int64_t micro, const CallContext& context,
-                             std::optional<Batch> raw, std::size_t bytes) {
+void PluginClient::transform(std::size_t stage, std::int64_t step, std::int64_t micro,
+                             const CallContext& context, std::optional<Batch> raw, std::size_t bytes) {
   loop_.post([side = loop_side_, stage, step, micro, context, raw = std::move(raw), bytes]() mutable {
     side->transform(stage, step, micro, std::move(context), std::move(raw), bytes);
   });
@@ -166,7 +176,8 @@ std::map<std::string, Blob> PluginClient::snapshot(const HookContext& context, C
   std::vector<std::size_t> which;
   for (std::size_t i = 0; i < plugins_.size(); ++i) {
     const Known& plugin = plugins_[i];
-    if (plugin.retired || !plugin.traits.steers || !plugin.traits.stateful || plugin.traits.stateless) continue;
+    if (plugin.retired || !plugin.traits.steers || !plugin.traits.stateful || plugin.traits.stateless)
+      continue;
     which.push_back(i);
     slots.push_back(std::make_shared<Slot>(Slot{plugin.plugin, false, {}}));
   }
@@ -207,7 +218,7 @@ std::vector<PendingBatch> PluginClient::pending_batches() {
       done = true;
       for (auto& [key, job] : loop_side_->jobs) {
         done = done && job.under_way.empty();
-        batches.push_back({key.first, key.second, job.stages, job.skip, job.current});
+        batches.push_back({key.first, key.second, job.stages, job.skip, job.dead_letter, job.current});
       }
     });
     if (done) break;
@@ -218,7 +229,9 @@ std::vector<PendingBatch> PluginClient::pending_batches() {
   // Those that the compute thread has asked for already have left the chain.
   for (const auto& [key, slot] : wanted_) {
     wait_until([&] { return slot->settled; });
-    batches.push_back({key.first, key.second, static_cast<std::int64_t>(prefetch_.size()), slot->taken.skip, slot->taken.batch});
+    const TakenBatch& taken = slot->taken;
+    const auto all_stages = static_cast<std::int64_t>(prefetch_.size());
+    batches.push_back({key.first, key.second, all_stages, taken.skip, taken.dead_letter, taken.batch});
   }
   std::sort(batches.begin(), batches.end(), [](const PendingBatch& a, const PendingBatch& b) {
     return std::pair(a.step, a.micro) < std::pair(b.step, b.micro);
@@ -233,13 +246,15 @@ void PluginClient::restore_batches(std::vector<PendingBatch> batches) {
       job.current = std::move(pending.batch);
       job.stages = pending.stages;
       job.skip = pending.skip;
+      job.dead_letter = pending.dead_letter;
     }
   });
 }
 
 void PluginClient::retire(const std::vector<std::int64_t>& plugins) {
   for (Known& plugin : plugins_) {
-    if (std::find(plugins.begin(), plugins.end(), plugin.plugin.value) != plugins.end()) plugin.retired = true;
+    if (std::find(plugins.begin(), plugins.end(), plugin.plugin.value) != plugins.end())
+      plugin.retired = true;
   }
   loop_.post([side = loop_side_, plugins] {
     for (const std::int64_t plugin : plugins) {

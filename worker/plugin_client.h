@@ -34,6 +34,7 @@ struct Collected {
 struct TakenBatch {
   Batch batch;
   bool skip = false;
+  bool dead_letter = false;  // a transform failed on it for good; its input was kept
   Collected collected;
 };
 
@@ -43,6 +44,7 @@ struct PendingBatch {
   std::int64_t micro = 0;
   std::int64_t stages = 0;  // transforms of the chain it has passed
   bool skip = false;
+  bool dead_letter = false;
   Batch batch;
 };
 

@@ -55,7 +55,7 @@ void PluginClient::LoopSide::advance(std::pair<std::int64_t, std::int64_t> key) 
     return;
   }
   if (!job.receiver) return;
-  TakenBatch taken{std::move(job.current), job.skip, std::move(job.collected)};
+  TakenBatch taken{std::move(job.current), job.skip, job.dead_letter, std::move(job.collected)};
   const Receiver receiver = std::move(job.receiver);
   jobs.erase(found);
   receiver(std::move(taken));
@@ -67,6 +67,7 @@ void PluginClient::LoopSide::stage_done(std::pair<std::int64_t, std::int64_t> ke
   job.first_wanted = false;
   ++job.stages;
   job.skip = job.skip || outcome.skip;
+  job.dead_letter |= outcome.kind == Outcome::Kind::kError || outcome.kind == Outcome::Kind::kPoison;
   job.current = std::move(outcome.batch);
   job.collected.add(outcome, plugin);
   if (!job.under_way.empty()) {

@@ -24,6 +24,7 @@ struct PluginClient::LoopSide {
     bool first_wanted = false;  // of under_way
     bool draining = false;      // a checkpoint wants all of it
     bool skip = false;
+    bool dead_letter = false;
     Collected collected;  // of all stages so far
     Receiver receiver;    // the compute thread, once it wants it
   };

@@ -142,11 +142,20 @@ void PluginStream::opening_reply(const Reply& reply, TimePoint now) {
   open_next(now);
 }
 
-HostPost PluginStream::host_lost(bool restarting, const std::string& reason) {
+// The call in which the host died; none when it was between two calls.
+const PluginStream::Flight* PluginStream::guilty(std::optional<Seq> begun) const {
+  if (flights_.empty()) return nullptr;
+  if (!begun || faulted_) return &flights_.front();  // a fault was found while it was the oldest
+  const auto is_begun = [&](const Flight& flight) { return flight.seq == *begun; };
+  const auto found = std::find_if(flights_.begin(), flights_.end(), is_begun);
+  return found == flights_.end() ? nullptr : &*found;
+}
+
+HostPost PluginStream::host_lost(bool restarting, const std::string& reason, std::optional<Seq> begun) {
   HostPost post;
   post.plugin = route_.plugin;
-  if (!flights_.empty()) {
-    const Flight& flight = flights_.front();
+  if (const Flight* in = guilty(begun)) {
+    const Flight& flight = *in;
     post.hook = flight.hook;
     post.step = flight.step;
     Entry* entry = flight.replay ? nullptr : find(flight.seq);

@@ -29,19 +29,19 @@ struct Outcome {
   };
   Kind kind = Kind::kAnswer;
   Control control;
-  Batch batch;        // transforms: what to train on; the input where the plugin failed
-  bool skip = false;  // transforms: on_poison: skip
-  bool abort = false;  // on_poison: abort
+  Batch batch;                // transforms: what to train on; the input where the plugin failed
+  bool skip = false;          // transforms: on_poison: skip
+  bool abort = false;         // on_poison: abort
   std::optional<Blob> state;  // state_dict
   std::string reason;         // of anything but kAnswer: one sentence
   std::vector<Note> notes;
 };
 
 struct StreamOptions {
-  std::size_t credits = 16;                                 // calls under way
-  std::size_t journal_calls = 256;                          // then a snapshot is taken …
-  std::size_t journal_bytes = std::size_t{256} << 20;       // … or then
-  std::size_t observer_queue = 1024;                        // steers = False: calls waiting
+  std::size_t credits = 16;                            // calls under way
+  std::size_t journal_calls = 256;                     // then a snapshot is taken …
+  std::size_t journal_bytes = std::size_t{256} << 20;  // … or then
+  std::size_t observer_queue = 1024;                   // steers = False: calls waiting
   int kills_to_poison = 2;
 };
 
@@ -49,10 +49,10 @@ class PluginStream {
  public:
   // What the stream wants done.  None may call back into the stream.
   struct Effects {
-    std::function<void(Call)> send;                           // generation is filled in by the owner
-    std::function<void(Seq, Outcome)> settle;                 // once per wanted call
-    std::function<void()> ready;                              // opening and replay done
-    std::function<void(HostFault)> fault;                     // please end this incarnation
+    std::function<void(Call)> send;                                    // generation is filled in by the owner
+    std::function<void(Seq, Outcome)> settle;                          // once per wanted call
+    std::function<void()> ready;                                       // opening and replay done
+    std::function<void(HostFault)> fault;                              // please end this incarnation
     std::function<void(const Call&, const std::string&)> dead_letter;  // poison input, with the reason
     std::function<void(std::string event, Value fields)> event;
   };
@@ -82,8 +82,12 @@ class PluginStream {
 
   // ----- The host's side -----
   void host_attached(bool lived_on, TimePoint now);
-  // Charges the call it was in; returns that call's record for the report.
-  HostPost host_lost(bool restarting, const std::string& reason);
+  // Charges the call it was in and returns that call's record for the report.
+  // `begun`: the call that the host says it began last; without, the oldest
+  // under way is taken for it.
+  HostPost host_lost(bool restarting, const std::string& reason, std::optional<Seq> begun = {});
+  // What came is no message.
+  void garbage(const std::string& reason, TimePoint now) { fault("garbage", reason, now); }
   void on_reply(Reply reply, TimePoint now);
   void on_note(Note note);
   void on_progress(const Progress& progress, TimePoint now);
@@ -137,6 +141,7 @@ class PluginStream {
   void deliver(Entry& entry);
   void trim();
   void maybe_snapshot(TimePoint now);
+  const Flight* guilty(std::optional<Seq> begun) const;
   void settle_failed(Entry& entry, Outcome::Kind kind, std::string reason);
   void give_up(const std::string& reason);
   void fault(std::string kind, std::string reason, TimePoint now);
@@ -154,9 +159,9 @@ class PluginStream {
   bool cautious_;
 
   Host host_ = Host::kAbsent;
-  bool faulted_ = false;  // its end has been asked for: it is not listened to
-  bool was_ready_ = false;       // in some incarnation
-  bool said_ready_ = false;      // in this one
+  bool faulted_ = false;     // its end has been asked for: it is not listened to
+  bool was_ready_ = false;   // in some incarnation
+  bool said_ready_ = false;  // in this one
   std::vector<std::string> opening_;
   std::size_t opened_ = 0;
   TimePoint opening_deadline_ = TimePoint::max();

@@ -37,7 +37,12 @@ Value rank_json(const RankState& rank) {
   for (const PendingBatch& batch : rank.batches) {
     Value names = Value::array();
     for (const Tensor& tensor : batch.batch) names.push_back(tensor.name);
-    batches.push_back({{"step", batch.step}, {"micro", batch.micro}, {"stages", batch.stages}, {"skip", batch.skip}, {"tensors", names}});
+    batches.push_back({{"step", batch.step},
+                       {"micro", batch.micro},
+                       {"stages", batch.stages},
+                       {"skip", batch.skip},
+                       {"dead_letter", batch.dead_letter},
+                       {"tensors", names}});
   }
   return {{"training", to_json(rank.training)}, {"batches", batches}, {"plugin_seqs", rank.plugin_seqs}};
 }
@@ -114,6 +119,7 @@ Result<RankState> parse_rank(const std::string& text, const std::string& file) {
       item.at("micro").get_to(batch.micro);
       item.at("stages").get_to(batch.stages);
       item.at("skip").get_to(batch.skip);
+      item.at("dead_letter").get_to(batch.dead_letter);
       for (const Value& name : item.at("tensors")) batch.batch.emplace_back().name = name.get<std::string>();
       rank.batches.push_back(std::move(batch));
     }

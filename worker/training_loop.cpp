@@ -274,6 +274,7 @@ Result<TensorBatch> TrainingLoop::next_batch(std::int64_t micro, bool& skip, Ran
   TakenBatch taken = plugins_.take(state_.step, micro);
   take_over(taken.collected, report);
   skip = taken.skip;
+  if (taken.dead_letter) ++state_.dead_lettered;
   Result<TensorBatch> batch = from_wire(taken.batch);
   if (!batch) return batch.error();
   if (Status fits = check_batch(*batch, parts_.data_facts); !fits) {
@@ -540,23 +541,27 @@ Result<TrainingEnd> TrainingLoop::report_end() {
 Status TrainingLoop::add_totals(Value& result, double seconds) {
   const Value own = {{"trained", state_.trained},
                      {"skipped", state_.skipped},
+                     {"dead_lettered", state_.dead_lettered},
                      {"waited", plugins_.waited_seconds() - waited_before_}};
   Result<std::vector<std::string>> all = parts_.communicator->all_gather(own.dump());
   if (!all) return all.error();
   std::int64_t trained = 0;
   std::int64_t skipped = 0;
+  std::int64_t dead_lettered = 0;
   double waited = 0;
   for (const std::string& text : *all) {
     const Value rank = Value::parse(text);
     trained += rank.at("trained").get<std::int64_t>();
     skipped += rank.at("skipped").get<std::int64_t>();
+    dead_lettered += rank.at("dead_lettered").get<std::int64_t>();
     waited += rank.at("waited").get<double>();
   }
   const std::int64_t due = state_.step * parts_.config.train.accumulate * parts_.facts.world_size;
   result["batches"] = {{"trained", trained},
                        {"lost", std::max<std::int64_t>(0, due - trained - skipped)},
                        {"duplicated", std::max<std::int64_t>(0, trained + skipped - due)},
-                       {"skipped", skipped}};
+                       {"skipped", skipped},
+                       {"dead_lettered", dead_lettered}};
   result["plugin_overhead"] = waited / static_cast<double>(all->size()) / seconds;
   return ok_status();
 }

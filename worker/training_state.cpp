@@ -50,6 +50,7 @@ Value to_json(const TrainingState& state) {
           {"history", std::move(history)},
           {"trained", state.trained},
           {"skipped", state.skipped},
+          {"dead_lettered", state.dead_lettered},
           {"carried", Value::from_msgpack(carried)}};
 }
 
@@ -67,6 +68,7 @@ Result<TrainingState> state_from(const Value& json) {
     for (const Value& facts : json.at("history")) state.history.push_back(facts_from(facts));
     json.at("trained").get_to(state.trained);
     json.at("skipped").get_to(state.skipped);
+    json.at("dead_lettered").get_to(state.dead_lettered);
     const std::vector<std::uint8_t> carried = Value::to_msgpack(json.at("carried"));
     Result<RankReport> report = report_from({carried.begin(), carried.end()});
     if (!report) return report.error();

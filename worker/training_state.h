@@ -37,6 +37,7 @@ struct TrainingState {
   // Micro-batches of this rank since the run began.
   std::int64_t trained = 0;
   std::int64_t skipped = 0;
+  std::int64_t dead_lettered = 0;  // trained or skipped too
 
   // A pending Control takes effect at the same step after a resume.
   RankReport carried;

@@ -1,13 +1,12 @@
 #include "protocol/channel.h"
 
-#include <unistd.h>
-
 #include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <deque>
 #include <limits>
 #include <map>
+#include <unistd.h>
 #include <utility>
 
 #include <zmq.h>
@@ -224,9 +223,11 @@ zmq::socket_t watch_connection(zmq::socket_t& socket) {
 
 class DealerChannel final : public BaseChannel {
  public:
+  ~DealerChannel() override { release(); }
   DealerChannel(EventLoop& loop, zmq::socket_t socket, zmq::socket_t events)
       : BaseChannel(loop), socket_(std::move(socket)), events_(std::move(events)) {
-    watch_ = loop_.watch_socket(socket_.handle(), [this] { return !outbox_.empty(); }, [this] { ready(); });
+    watch_ = loop_.watch_socket(
+        socket_.handle(), [this] { return !outbox_.empty(); }, [this] { ready(); });
     events_watch_ = loop_.watch_socket(events_.handle(), {}, [this] { connection_broke(); });
   }
 
@@ -239,7 +240,8 @@ class DealerChannel final : public BaseChannel {
 
  private:
   void flush() {
-    while (!outbox_.empty() && send_frames(socket_, nullptr, outbox_.front()) == Sent::kYes) outbox_.pop_front();
+    while (!outbox_.empty() && send_frames(socket_, nullptr, outbox_.front()) == Sent::kYes)
+      outbox_.pop_front();
   }
 
   void ready() {
@@ -267,6 +269,10 @@ class DealerChannel final : public BaseChannel {
   void release() override {
     watch_.reset();
     events_watch_.reset();
+    if (!socket_) return;
+    // First of all: with nobody at the other end of `events_`, libzmq's I/O
+    // thread would wait there for ever (zeromq/libzmq#3575).
+    zmq_socket_monitor(socket_.handle(), nullptr, 0);
     events_.close();
     socket_.close();
   }
@@ -305,7 +311,7 @@ class RouterChannel final : public BaseChannel {
 class Listener::Router {
  public:
   Router(EventLoop& loop, zmq::socket_t socket, ListenOptions options,
-                 std::function<void(std::unique_ptr<Channel>)> on_peer)
+         std::function<void(std::unique_ptr<Channel>)> on_peer)
       : loop_(loop), socket_(std::move(socket)), options_(options), on_peer_(std::move(on_peer)) {
     endpoint_ = socket_.get(zmq::sockopt::last_endpoint);
     watch_ = loop_.watch_socket(socket_.handle(), {}, [this] { ready(); });
@@ -382,7 +388,8 @@ void RouterChannel::release() {
   if (listener_ != nullptr) std::exchange(listener_, nullptr)->forget(identity_);
 }
 
-std::pair<std::unique_ptr<Channel>, std::unique_ptr<Channel>> memory_channels(EventLoop& left, EventLoop& right) {
+std::pair<std::unique_ptr<Channel>, std::unique_ptr<Channel>> memory_channels(EventLoop& left,
+                                                                              EventLoop& right) {
   auto a = std::make_unique<MemoryChannel>(left);
   auto b = std::make_unique<MemoryChannel>(right);
   a->join(*b);
@@ -397,13 +404,15 @@ Result<std::unique_ptr<Channel>> connect_channel(EventLoop& loop, const std::str
     socket.set(zmq::sockopt::reconnect_ivl, 1);
     zmq::socket_t events = watch_connection(socket);
     socket.connect(endpoint);
-    return std::unique_ptr<Channel>(std::make_unique<DealerChannel>(loop, std::move(socket), std::move(events)));
+    return std::unique_ptr<Channel>(
+        std::make_unique<DealerChannel>(loop, std::move(socket), std::move(events)));
   } catch (const zmq::error_t& error) {
     return Error{ErrorCode::kUnavailable, "cannot connect to " + endpoint + ": " + error.what()};
   }
 }
 
-Result<std::unique_ptr<Listener>> listen_channel(EventLoop& loop, const std::string& endpoint, ListenOptions options,
+Result<std::unique_ptr<Listener>> listen_channel(EventLoop& loop, const std::string& endpoint,
+                                                 ListenOptions options,
                                                  std::function<void(std::unique_ptr<Channel>)> on_peer) {
   try {
     zmq::socket_t socket(context(), zmq::socket_type::router);
@@ -414,7 +423,8 @@ Result<std::unique_ptr<Listener>> listen_channel(EventLoop& loop, const std::str
       if (zmq_setsockopt(socket.handle(), ZMQ_IPC_FILTER_UID, &user, sizeof user) != 0) throw zmq::error_t();
     }
     socket.bind(endpoint);
-    return std::make_unique<Listener>(std::make_unique<Router>(loop, std::move(socket), options, std::move(on_peer)));
+    return std::make_unique<Listener>(
+        std::make_unique<Router>(loop, std::move(socket), options, std::move(on_peer)));
   } catch (const zmq::error_t& error) {
     return Error{ErrorCode::kUnavailable, "cannot listen at " + endpoint + ": " + error.what()};
   }

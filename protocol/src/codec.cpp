@@ -18,7 +18,9 @@ using Packer = msgpack::packer<msgpack::sbuffer>;
 constexpr std::align_val_t kTensorAlignment{64};
 
 template <class T>
-concept Visited = requires(T& value) { T::visit(value, [](const char*, auto&) {}); };
+concept Visited = requires(T& value) {
+  T::visit(value, [](const char*, auto&) {});
+};
 
 std::size_t chunks_of(std::size_t bytes) { return (bytes + kChunkBytes - 1) / kChunkBytes; }
 
@@ -117,11 +119,15 @@ class Encoder {
   }
   void put(const Value& value) {
     switch (value.type()) {
-      case Value::value_t::boolean: return put(value.get<bool>());
+      case Value::value_t::boolean:
+        return put(value.get<bool>());
       case Value::value_t::number_integer:
-      case Value::value_t::number_unsigned: return put(value.get<std::int64_t>());
-      case Value::value_t::number_float: return put(value.get<double>());
-      case Value::value_t::string: return put(value.get_ref<const std::string&>());
+      case Value::value_t::number_unsigned:
+        return put(value.get<std::int64_t>());
+      case Value::value_t::number_float:
+        return put(value.get<double>());
+      case Value::value_t::string:
+        return put(value.get_ref<const std::string&>());
       case Value::value_t::array:
         start_array(value.size(), kMaxItems);
         for (const Value& item : value) put(item);
@@ -133,7 +139,8 @@ class Encoder {
           put(item);
         }
         return;
-      default: packer_.pack_nil();
+      default:
+        packer_.pack_nil();
     }
   }
 
@@ -197,7 +204,8 @@ class Decoder {
   static const msgpack::object* find(const msgpack::object& map, std::string_view name) {
     for (std::uint32_t i = 0; i < map.via.map.size; ++i) {
       const auto& entry = map.via.map.ptr[i];
-      if (entry.key.type == msgpack::type::STR && std::string_view(entry.key.via.str.ptr, entry.key.via.str.size) == name) {
+      if (entry.key.type == msgpack::type::STR &&
+          std::string_view(entry.key.via.str.ptr, entry.key.via.str.size) == name) {
         return &entry.val;
       }
     }
@@ -250,7 +258,8 @@ class Decoder {
       if (object.via.array.size > kMaxTensors) fail("holds too many tensors");
     }
     values.clear();
-    for (std::uint32_t i = 0; i < object.via.array.size; ++i) read(object.via.array.ptr[i], values.emplace_back());
+    for (std::uint32_t i = 0; i < object.via.array.size; ++i)
+      read(object.via.array.ptr[i], values.emplace_back());
   }
   template <class T>
   void read(const msgpack::object& object, std::map<std::string, T>& values) {
@@ -301,8 +310,12 @@ class Decoder {
   }
   void read(const msgpack::object& object, Value& value) {
     switch (object.type) {
-      case msgpack::type::NIL: value = nullptr; return;
-      case msgpack::type::BOOLEAN: value = object.via.boolean; return;
+      case msgpack::type::NIL:
+        value = nullptr;
+        return;
+      case msgpack::type::BOOLEAN:
+        value = object.via.boolean;
+        return;
       case msgpack::type::POSITIVE_INTEGER:
       case msgpack::type::NEGATIVE_INTEGER: {
         std::int64_t number = 0;
@@ -311,8 +324,12 @@ class Decoder {
         return;
       }
       case msgpack::type::FLOAT32:
-      case msgpack::type::FLOAT64: value = object.via.f64; return;
-      case msgpack::type::STR: value = std::string(object.via.str.ptr, object.via.str.size); return;
+      case msgpack::type::FLOAT64:
+        value = object.via.f64;
+        return;
+      case msgpack::type::STR:
+        value = std::string(object.via.str.ptr, object.via.str.size);
+        return;
       case msgpack::type::ARRAY:
         value = Value::array();
         for (std::uint32_t i = 0; i < object.via.array.size; ++i) {
@@ -329,7 +346,8 @@ class Decoder {
           read(object.via.map.ptr[i].val, value[key]);
         }
         return;
-      default: fail("has a type that is not carried");
+      default:
+        fail("has a type that is not carried");
     }
   }
 
@@ -340,8 +358,9 @@ class Decoder {
     std::size_t present = 0;
     for (std::size_t i = 0; i < count; ++i) present += frames_[next_frame_ + i].size;
     if (present != size) fail("has frames of another size than its shape says");
-    std::shared_ptr<std::byte> owner(static_cast<std::byte*>(::operator new(std::max<std::size_t>(size, 1), kTensorAlignment)),
-                                     [](std::byte* data) { ::operator delete(data, kTensorAlignment); });
+    std::shared_ptr<std::byte> owner(
+        static_cast<std::byte*>(::operator new(std::max<std::size_t>(size, 1), kTensorAlignment)),
+        [](std::byte* data) { ::operator delete(data, kTensorAlignment); });
     std::byte* to = owner.get();
     for (std::size_t i = 0; i < count; ++i) {
       const Blob& frame = frames_[next_frame_++];
@@ -357,7 +376,8 @@ class Decoder {
 };
 
 template <std::size_t... I>
-Message decode_as(std::string_view type, const msgpack::object& envelope, const Frames& frames, std::index_sequence<I...>) {
+Message decode_as(std::string_view type, const msgpack::object& envelope, const Frames& frames,
+                  std::index_sequence<I...>) {
   std::optional<Message> message;
   const auto attempt = [&]<class Body>(std::type_identity<Body>) {
     if (type != Body::kType) return false;

@@ -1,8 +1,5 @@
 #include "protocol/event_loop.h"
 
-#include <sys/eventfd.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -10,7 +7,9 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <sys/eventfd.h>
 #include <thread>
+#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -53,14 +52,16 @@ struct EventLoop::Handle::State {
   // Taken out first, destroyed after: what a task holds may cancel others.
   void cancel(std::uint64_t id) {
     if (watches.extract(id)) return;
-    const auto found = std::find_if(timers.begin(), timers.end(), [&](const auto& entry) { return entry.second.id == id; });
+    const auto found =
+        std::find_if(timers.begin(), timers.end(), [&](const auto& entry) { return entry.second.id == id; });
     if (found != timers.end()) timers.extract(found);
   }
 
   // The first timer that is due at `time` and older than `newest`.
   auto find_due(TimePoint time, std::uint64_t newest) {
     const auto end = timers.upper_bound(time);
-    const auto found = std::find_if(timers.begin(), end, [&](const auto& entry) { return entry.second.id < newest; });
+    const auto found =
+        std::find_if(timers.begin(), end, [&](const auto& entry) { return entry.second.id < newest; });
     return found == end ? timers.end() : found;
   }
 };
@@ -194,7 +195,8 @@ bool EventLoop::turn(Duration longest_wait) {
   // must not keep the sockets waiting.
   const TimePoint time = now();
   const std::uint64_t newest = state.next_id;
-  for (auto due = state.find_due(time, newest); due != state.timers.end(); due = state.find_due(time, newest)) {
+  for (auto due = state.find_due(time, newest); due != state.timers.end();
+       due = state.find_due(time, newest)) {
     const Task task = std::move(due->second.task);
     state.timers.erase(due);
     task();
@@ -204,19 +206,22 @@ bool EventLoop::turn(Duration longest_wait) {
   // What has just been done may be what the caller waits for: look again
   // before sleeping.
   if (worked) longest_wait = Duration::zero();
-  if (const TimePoint next = next_timer(); next != TimePoint::max()) longest_wait = std::min(longest_wait, next - now());
+  if (const TimePoint next = next_timer(); next != TimePoint::max())
+    longest_wait = std::min(longest_wait, next - now());
 
   std::vector<zmq_pollitem_t> items{{nullptr, state.wake_fd, ZMQ_POLLIN, 0}};
   std::vector<std::shared_ptr<Watch>> order{nullptr};
   std::vector<std::uint64_t> ids{0};
   for (const auto& [id, watch] : state.watches) {
     const bool write = watch->wants_write && watch->wants_write();
-    items.push_back({watch->socket, watch->fd, static_cast<short>(write ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN), 0});
+    items.push_back(
+        {watch->socket, watch->fd, static_cast<short>(write ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN), 0});
     order.push_back(watch);
     ids.push_back(id);
   }
   // Rounded up: waking a little late is better than spinning to the deadline.
-  const auto whole = std::chrono::ceil<std::chrono::milliseconds>(std::min<Duration>(longest_wait, std::chrono::hours(1)));
+  const auto whole =
+      std::chrono::ceil<std::chrono::milliseconds>(std::min<Duration>(longest_wait, std::chrono::hours(1)));
   const int ready = zmq_poll(items.data(), static_cast<int>(items.size()), std::max<long>(0, whole.count()));
   if (ready < 0) {
     CHECK(errno == EINTR, zmq_strerror(errno));

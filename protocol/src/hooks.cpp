@@ -12,7 +12,8 @@ using enum HookKind;
 using enum HookPace;
 
 constexpr std::array kHooks = {
-    HookInfo{"setup", kNotify, kStart, "once per incarnation, after the constructor, before any state is loaded"},
+    HookInfo{"setup", kNotify, kStart,
+             "once per incarnation, after the constructor, before any state is loaded"},
     HookInfo{"on_train_start", kNotify, kWaited, "once, before the first epoch of a run that starts fresh"},
     HookInfo{"on_train_end", kNotify, kWaited, "once, after the last epoch, before the final save"},
     HookInfo{"on_epoch_start", kNotify, kWaited, "before the first step of an epoch"},
@@ -51,7 +52,8 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 std::span<const HookInfo> all_hooks() { return kHooks; }
 
 const HookInfo* find_hook(std::string_view name) {
-  const auto found = std::find_if(kHooks.begin(), kHooks.end(), [&](const HookInfo& hook) { return hook.name == name; });
+  const auto found =
+      std::find_if(kHooks.begin(), kHooks.end(), [&](const HookInfo& hook) { return hook.name == name; });
   return found == kHooks.end() ? nullptr : &*found;
 }
 

@@ -14,7 +14,10 @@ void start_log(const std::string& process) {
   const auto level = spdlog::level::from_str(name);  // "off" for any unknown name
   const bool known = level != spdlog::level::off || name == "off";
   logger->set_level(known ? level : spdlog::level::info);
-  if (!known) logger->warn("BULKHEAD_LOG={}: not a level (trace, debug, info, warning, error, critical, off); taking info", name);
+  if (!known)
+    logger->warn(
+        "BULKHEAD_LOG={}: not a level (trace, debug, info, warning, error, critical, off); taking info",
+        name);
   logger->flush_on(spdlog::level::info);
   spdlog::set_default_logger(std::move(logger));
 }

@@ -13,7 +13,9 @@ void Control::merge(const Control& other) {
   log |= other.log;
 }
 
-bool PluginTraits::has(std::string_view hook) const { return std::find(hooks.begin(), hooks.end(), hook) != hooks.end(); }
+bool PluginTraits::has(std::string_view hook) const {
+  return std::find(hooks.begin(), hooks.end(), hook) != hooks.end();
+}
 
 Generation generation_of(const Message& message) {
   return std::visit([](const auto& body) { return body.generation; }, message);
@@ -24,7 +26,8 @@ std::string_view type_of(const Message& message) {
 }
 
 std::string refusal(const Hello& hello, std::string_view expected_secret) {
-  if (hello.magic != kMagic) return "this is not a bulkhead process: its greeting does not begin with \"bulkhead\"";
+  if (hello.magic != kMagic)
+    return "this is not a bulkhead process: its greeting does not begin with \"bulkhead\"";
   if (hello.version_max < kProtocolMin || hello.version_min > kProtocolMax) {
     return "protocol versions do not overlap: this side speaks " + std::to_string(kProtocolMin) + " to " +
            std::to_string(kProtocolMax) + ", the other " + std::to_string(hello.version_min) + " to " +

@@ -13,11 +13,11 @@ struct DTypeInfo {
 };
 
 constexpr std::array kDTypes = {
-    DTypeInfo{DType::kBool, "bool", 1},         DTypeInfo{DType::kUInt8, "uint8", 1},
-    DTypeInfo{DType::kInt8, "int8", 1},         DTypeInfo{DType::kInt16, "int16", 2},
-    DTypeInfo{DType::kInt32, "int32", 4},       DTypeInfo{DType::kInt64, "int64", 8},
-    DTypeInfo{DType::kFloat16, "float16", 2},   DTypeInfo{DType::kBFloat16, "bfloat16", 2},
-    DTypeInfo{DType::kFloat32, "float32", 4},   DTypeInfo{DType::kFloat64, "float64", 8},
+    DTypeInfo{DType::kBool, "bool", 1},       DTypeInfo{DType::kUInt8, "uint8", 1},
+    DTypeInfo{DType::kInt8, "int8", 1},       DTypeInfo{DType::kInt16, "int16", 2},
+    DTypeInfo{DType::kInt32, "int32", 4},     DTypeInfo{DType::kInt64, "int64", 8},
+    DTypeInfo{DType::kFloat16, "float16", 2}, DTypeInfo{DType::kBFloat16, "bfloat16", 2},
+    DTypeInfo{DType::kFloat32, "float32", 4}, DTypeInfo{DType::kFloat64, "float64", 8},
 };
 
 }  // namespace
@@ -54,7 +54,8 @@ std::string describe(const Batch& batch) {
   for (const Tensor& tensor : batch) {
     if (!text.empty()) text += ", ";
     text += tensor.name + " " + std::string(name_of(tensor.dtype)) + "[";
-    for (std::size_t i = 0; i < tensor.shape.size(); ++i) text += (i ? "," : "") + std::to_string(tensor.shape[i]);
+    for (std::size_t i = 0; i < tensor.shape.size(); ++i)
+      text += (i ? "," : "") + std::to_string(tensor.shape[i]);
     text += "]";
   }
   return text;

@@ -91,7 +91,10 @@ def test_a_constructor_that_always_dies_is_disabled_before_the_first_step(runs):
 
 def picky(how, on_poison=None, **given):
     keys = {"on_poison": on_poison} if on_poison else {}
-    config = table(train={"accumulate": 2}, plugins=[plugin("mortal:Picky", "picky", given={"step": 6, "how": how, **given}, **keys)])
+    config = table(
+        train={"accumulate": 2},
+        plugins=[plugin("mortal:Picky", "picky", given={"step": 6, "how": how, **given}, **keys)],
+    )
     config["plugins"][0]["on_failure"] = {"restarts": 8}
     return config
 

@@ -25,7 +25,11 @@ def refused(runs, config, words, **how):
     assert "Traceback" not in told
     for word in words:
         assert word in told, f"{word!r} is not in: {told}"
-    written = [path.relative_to(run.run_dir) for path in run.run_dir.rglob("*") if path.is_file()] if run.run_dir.exists() else []
+    written = (
+        [path.relative_to(run.run_dir) for path in run.run_dir.rglob("*") if path.is_file()]
+        if run.run_dir.exists()
+        else []
+    )
     beside = [str(path) for path in written if "logs" not in path.parts and path.name not in ("events.jsonl", "lock")]
     assert beside == [], f"written: {beside}"
     return told
@@ -129,7 +133,9 @@ PLUGIN_FILES = {
 def test_a_plugin_with(runs, tmp_path, case, ranks):
     text, name, given, words = PLUGIN_FILES[case]
     (tmp_path / "plug.py").write_text(text)
-    config = by_line({"plugins": "plugins:", "use": f"  - use: {tmp_path}/plug.py:{name}", "with": f"    with: {given}"})
+    config = by_line(
+        {"plugins": "plugins:", "use": f"  - use: {tmp_path}/plug.py:{name}", "with": f"    with: {given}"}
+    )
     refused(runs, config, ["run.yaml:", *words], ranks=ranks)
 
 
@@ -139,7 +145,11 @@ def test_a_plugin_file_that_is_not_there(runs):
 
 
 def test_a_shipped_plugin_that_does_not_exist(runs):
-    refused(runs, by_line({"plugins": "plugins:", "use": "  - use: early_stopp"}), ["run.yaml:5", "early_stopp", "early_stop"])
+    refused(
+        runs,
+        by_line({"plugins": "plugins:", "use": "  - use: early_stopp"}),
+        ["run.yaml:5", "early_stopp", "early_stop"],
+    )
 
 
 def test_two_plugins_of_one_name(runs):

@@ -33,8 +33,13 @@ def table(**changes):
     """A run file: the digits table and a small network; 1,000 samples an epoch.  Keys that are mappings are merged, others replaced."""
     config = {
         "name": "run",
-        "data": {"type": "csv", "path": str(DATA / "csv" / "digits.csv"), "target": "digit", "batch_size": 20,
-                 "validation_fraction": 0.5},
+        "data": {
+            "type": "csv",
+            "path": str(DATA / "csv" / "digits.csv"),
+            "target": "digit",
+            "batch_size": 20,
+            "validation_fraction": 0.5,
+        },
         "model": {"type": "mlp", "width": 32},
         "train": {"max_steps": 30, "log_every": 1, "validate_every": 10, "validate_batches": 4},
         "checkpoint": {"every": 10},
@@ -69,7 +74,7 @@ class Run:
         file.write_text(config if isinstance(config, str) else json.dumps(config, indent=1))
         self.command = [str(BULKHEAD), "run", "--nproc-per-node", str(ranks), "--run-dir", str(self.run_dir), *flags,
                         str(file), *overrides]  # fmt: skip
-        self._before = set(self._directories())
+        self._before, self._directory = set(self._directories()), None
         self.sockets = pathlib.Path(tempfile.mkdtemp(prefix="bh-"))  # short: a socket's path is
         self._output, self._errors = folder / "stdout", folder / "stderr"
         with self._output.open("w") as output, self._errors.open("w") as errors:
@@ -101,6 +106,8 @@ class Run:
         assert code == status, f"exit status {code}, not {status}\n{self.account()}"
         assert self.alive() == [], f"processes are left: {self.alive()}\n{self.account()}"
         assert list(self.sockets.iterdir()) == [], self.account()
+        if self._directories():
+            _ = self.directory  # while there is no later one beside it
         return self
 
     def wait_event(self, name, **fields):
@@ -119,9 +126,11 @@ class Run:
     @property
     def directory(self):
         """The run's directory: the new one, or the only one where it was resumed."""
-        new = [path for path in self._directories() if path not in self._before] or self._directories()
-        assert len(new) == 1, f"run directories: {new}\n{self.account()}"
-        return new[0]
+        if self._directory is None:
+            new = [path for path in self._directories() if path not in self._before] or self._directories()
+            assert len(new) == 1, f"run directories: {new}\n{self.account()}"
+            self._directory = new[0]
+        return self._directory
 
     def _directories(self):
         return sorted(path for path in self.run_dir.glob("*") if path.is_dir()) if self.run_dir.exists() else []
@@ -222,10 +231,11 @@ class Gate:
             self._writer = os.open(self._pipe, os.O_WRONLY | os.O_NONBLOCK)
         except OSError:  # nobody reads yet
             return False
+        os.open(self._pipe, os.O_RDONLY | os.O_NONBLOCK)  # the pipe outlives the plugin's process
         return True
 
     def open(self):
-        """Now, and for whoever comes there again after a death."""
+        """Now, and for whoever comes there later: after a death, or in another run."""
         os.write(self._writer, bytes(64))
 
 

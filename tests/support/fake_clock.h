@@ -14,7 +14,9 @@ class FakeClock final : public Clock {
  public:
   TimePoint now() const override { return TimePoint(Duration(nanoseconds_.load())); }
   // 1 January 2024 at the beginning.
-  double wall_seconds() const override { return 1704067200.0 + std::chrono::duration<double>(Duration(nanoseconds_.load())).count(); }
+  double wall_seconds() const override {
+    return 1704067200.0 + std::chrono::duration<double>(Duration(nanoseconds_.load())).count();
+  }
   bool is_real() const override { return false; }
 
   void advance(Duration by) { nanoseconds_ += by.count(); }

@@ -19,7 +19,9 @@
 namespace bulkhead {
 
 template <class T>
-concept Visited = requires(T& value) { T::visit(value, [](const char*, auto&) {}); };
+concept Visited = requires(T& value) {
+  T::visit(value, [](const char*, auto&) {});
+};
 
 // Gives each field a value of its own, other than its default.
 class Filler {
@@ -38,8 +40,8 @@ class Filler {
   void set(std::string& value) { value = name_ + " " + std::to_string(++count_); }
   // One for each of msgpack's integer formats.
   void set(std::int64_t& value) {
-    static constexpr std::array<std::int64_t, 10> kNumbers{7,  200,  60'000,  4'000'000'000,  5'000'000'000'000,
-                                                           -5, -100, -30'000, -2'000'000'000, INT64_MIN};
+    static constexpr std::array<std::int64_t, 10> kNumbers{
+        7, 200, 60'000, 4'000'000'000, 5'000'000'000'000, -5, -100, -30'000, -2'000'000'000, INT64_MIN};
     value = kNumbers[++count_ % kNumbers.size()];
   }
   template <class Tag>
@@ -51,9 +53,10 @@ class Filler {
   }
   void set(Blob& blob) { blob = Blob::of(std::string("bytes of ") + name_); }
   void set(Batch& batch) {
-    batch = {{"input_ids", DType::kInt64, {1, 2}, Blob::of(std::string("\1\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0", 16))},
-             {"weight", DType::kFloat32, {}, Blob::of(std::string("\0\0\x80\x3f", 4))},
-             {"none", DType::kBool, {0, 4}, Blob::of(std::string())}};
+    batch = {
+        {"input_ids", DType::kInt64, {1, 2}, Blob::of(std::string("\1\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0", 16))},
+        {"weight", DType::kFloat32, {}, Blob::of(std::string("\0\0\x80\x3f", 4))},
+        {"none", DType::kBool, {0, 4}, Blob::of(std::string())}};
   }
   template <class T>
   void set(std::optional<T>& value) {
@@ -95,7 +98,8 @@ Body sample() {
 inline std::vector<Message> all_samples() {
   return []<std::size_t... I>(std::index_sequence<I...>) {
     return std::vector<Message>{sample<std::variant_alternative_t<I, Message>>()...};
-  }(std::make_index_sequence<std::variant_size_v<Message>>{});
+  }
+  (std::make_index_sequence<std::variant_size_v<Message>>{});
 }
 
 // ----- Text -----
@@ -115,7 +119,10 @@ Value as_value(Id<Tag> id) {
   return id.value;
 }
 inline Value as_value(const Tensor& tensor) {
-  return {{"name", tensor.name}, {"dtype", name_of(tensor.dtype)}, {"shape", tensor.shape}, {"bytes", as_value(tensor.bytes)}};
+  return {{"name", tensor.name},
+          {"dtype", name_of(tensor.dtype)},
+          {"shape", tensor.shape},
+          {"bytes", as_value(tensor.bytes)}};
 }
 template <Visited Struct>
 Value as_value(const Struct& value);

@@ -18,6 +18,7 @@ import zmq
 
 from bulkhead import context as context_module
 from bulkhead import loader, messages
+from bulkhead.call_mark import CallMark
 from bulkhead.context import Facts
 from bulkhead.link import Link, PeerGone, Refused
 from bulkhead.rng import GlobalSeeds, call_key
@@ -108,6 +109,7 @@ class Host:
             return
         kind, fields = received
         if kind == "call" and link is self._data:
+            self._mark.begin(fields["seq"])
             self._runner.run(fields)
         elif link is self._control:
             self._on_control(kind, fields)
@@ -119,6 +121,7 @@ class Host:
             self._load(fields["config"], fields["facts"])
         elif kind == "attach" and self._runner is not None:
             self._drop_data()
+            self._mark = CallMark(fields["endpoint"])
             self._data = Link(self._zmq, fields["endpoint"], self._hello(), fields["worker_generation"])
 
     def _beat(self, now: float) -> None:
@@ -174,6 +177,7 @@ class Host:
                 self._poller.unregister(self._data.socket)
             self._data.close()
             self._data = None
+            self._mark.close()
 
     def _close(self) -> None:
         self._drop_data()

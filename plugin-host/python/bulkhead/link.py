@@ -14,6 +14,7 @@ import zmq
 from bulkhead import messages, wire
 
 HANDSHAKE_SECONDS = 30.0
+WORKER_SECONDS = 300.0  # a worker answers when it has read its data
 _RECONNECT_MS, _RECONNECT_MAX_MS = 1, 100
 
 
@@ -46,7 +47,8 @@ class Link:
         self.stale = 0  # messages dropped
         self.generation = expected_generation  # the peer's
         self._hello: Optional[dict] = hello
-        self._deadline = time.monotonic() + HANDSHAKE_SECONDS
+        self._patience = HANDSHAKE_SECONDS if expected_generation is None else WORKER_SECONDS
+        self._deadline = time.monotonic() + self._patience
 
     @property
     def wants(self) -> int:
@@ -61,7 +63,7 @@ class Link:
             self.send(self._hello)
             self._hello = None
         if now >= self._deadline:
-            raise Refused(f"no answer from {self.endpoint} within {HANDSHAKE_SECONDS:.0f} s")
+            raise Refused(f"no answer from {self.endpoint} within {self._patience:.0f} s")
 
     def send(self, envelope: dict, payloads: Sequence[Any] = ()) -> None:
         """Queues a message; payloads are copied unless they are bytes.  PeerGone when it cannot be queued."""

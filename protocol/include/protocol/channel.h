@@ -42,7 +42,8 @@ class Channel {
 
 // A pair in one process, each end on its own loop.  Messages pass through the
 // codec all the same.
-std::pair<std::unique_ptr<Channel>, std::unique_ptr<Channel>> memory_channels(EventLoop& left, EventLoop& right);
+std::pair<std::unique_ptr<Channel>, std::unique_ptr<Channel>> memory_channels(EventLoop& left,
+                                                                              EventLoop& right);
 
 // The connecting side (DEALER).  The peer may appear later; messages wait.
 // Closes when its connection breaks: the listener or its process has ended.
@@ -71,7 +72,8 @@ struct ListenOptions {
 
 // Calls on_peer with a channel when a new peer's first message has arrived;
 // the callee starts it.  ipc:// endpoints let in this user's processes only.
-Result<std::unique_ptr<Listener>> listen_channel(EventLoop& loop, const std::string& endpoint, ListenOptions options,
+Result<std::unique_ptr<Listener>> listen_channel(EventLoop& loop, const std::string& endpoint,
+                                                 ListenOptions options,
                                                  std::function<void(std::unique_ptr<Channel>)> on_peer);
 
 }  // namespace bulkhead

@@ -123,11 +123,11 @@ struct PluginTraits {
   bool steers = true;
   bool stateless = false;
   bool seeded = true;
-  bool stateful = false;    // state_dict gives something to keep
-  std::string class_name;   // as found
-  std::string checksum;     // sha256 of the source file or library, hex
-  std::string language;     // "python 3.11.7", "c++"
-  std::int64_t pid = 0;     // of the host
+  bool stateful = false;   // state_dict gives something to keep
+  std::string class_name;  // as found
+  std::string checksum;    // sha256 of the source file or library, hex
+  std::string language;    // "python 3.11.7", "c++"
+  std::int64_t pid = 0;    // of the host
 
   bool has(std::string_view hook) const;
   static void visit(auto& self, auto&& field) {
@@ -193,11 +193,11 @@ struct Hello {
   std::string magic{kMagic};
   std::int64_t version_min = kProtocolMin;
   std::int64_t version_max = kProtocolMax;
-  std::string role;          // worker | host
-  std::int64_t rank = 0;     // worker: its rank; host: the rank it serves
-  PluginId plugin;           // host only
+  std::string role;       // worker | host
+  std::int64_t rank = 0;  // worker: its rank; host: the rank it serves
+  PluginId plugin;        // host only
   std::int64_t pid = 0;
-  std::string secret;        // what the coordinator gave it in BULKHEAD_SECRET
+  std::string secret;  // what the coordinator gave it in BULKHEAD_SECRET
   std::vector<std::string> capabilities;
 
   static void visit(auto& self, auto&& field) {
@@ -308,8 +308,8 @@ struct Call {
   std::int64_t deadline_ms = 0;  // from when the host can begin it
   std::int64_t seed_rank = 0;    // the rank that seeds this call (DESIGN §6.5)
   CallContext context;
-  Batch batch;   // transforms: the input
-  Blob state;    // load_state_dict: what state_dict gave
+  Batch batch;  // transforms: the input
+  Blob state;   // load_state_dict: what state_dict gave
 
   static void visit(auto& self, auto&& field) {
     field("generation", self.generation);
@@ -495,7 +495,7 @@ struct HostLost {
   Generation generation;
   PluginId plugin;
   Generation host_generation;
-  std::string reason;     // "SIGSEGV", "exit 0", "hang", …
+  std::string reason;      // "SIGSEGV", "exit 0", "hang", …
   bool restarting = true;  // false: the policy gave it up; its `then` applies
 
   static void visit(auto& self, auto&& field) {
@@ -600,9 +600,9 @@ struct Heartbeat {
   }
 };
 
-using Message = std::variant<Hello, Welcome, Refuse, Load, Loaded, LoadFailed, Attach, Call, Reply, Progress, Note,
-                             StartWorker, StoreReady, AttachHost, HostReady, HostFault, HostLost, HostPost, MetricsLine,
-                             EventLine, Stop, WorkerDone, Heartbeat>;
+using Message = std::variant<Hello, Welcome, Refuse, Load, Loaded, LoadFailed, Attach, Call, Reply, Progress,
+                             Note, StartWorker, StoreReady, AttachHost, HostReady, HostFault, HostLost,
+                             HostPost, MetricsLine, EventLine, Stop, WorkerDone, Heartbeat>;
 
 Generation generation_of(const Message& message);
 std::string_view type_of(const Message& message);

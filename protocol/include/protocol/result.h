@@ -73,8 +73,8 @@ inline Status ok_status() { return Done{}; }
 }  // namespace bulkhead
 
 // Our own invariant: aborts with file, line and message when it does not hold.
-#define CHECK(condition, ...)                                                     \
-  do {                                                                            \
-    if (!(condition)) [[unlikely]]                                                \
+#define CHECK(condition, ...)                                                             \
+  do {                                                                                    \
+    if (!(condition)) [[unlikely]]                                                        \
       ::bulkhead::check_failed(__FILE__, __LINE__, #condition, std::string{__VA_ARGS__}); \
   } while (false)

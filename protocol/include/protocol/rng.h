@@ -38,8 +38,8 @@ class Philox {
 
 // The key of a call: the first 16 bytes, little endian, of the sha256 of the
 // msgpack array [run_seed, plugin, rank, hook, step, micro].
-Philox::Key call_key(std::int64_t run_seed, std::string_view plugin, std::int64_t rank,
-                     std::string_view hook, std::int64_t step, std::int64_t micro);
+Philox::Key call_key(std::int64_t run_seed, std::string_view plugin, std::int64_t rank, std::string_view hook,
+                     std::int64_t step, std::int64_t micro);
 
 // Key of a named stream that belongs to no plugin, e.g. {"sampler", epoch}:
 // the msgpack array [run_seed, name, numbers…].

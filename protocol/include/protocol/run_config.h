@@ -20,10 +20,10 @@ namespace bulkhead {
 using Value = nlohmann::json;
 
 struct ModelConfig {
-  std::string type = "gpt";  // gpt | mlp | cnn
-  std::int64_t layers = 6;   // gpt: blocks; mlp: hidden layers
-  std::int64_t heads = 6;    // gpt
-  std::int64_t width = 384;  // gpt: embedding; mlp: hidden units; cnn: channels of the first layer
+  std::string type = "gpt";    // gpt | mlp | cnn
+  std::int64_t layers = 6;     // gpt: blocks; mlp: hidden layers
+  std::int64_t heads = 6;      // gpt
+  std::int64_t width = 384;    // gpt: embedding; mlp: hidden units; cnn: channels of the first layer
   std::int64_t context = 256;  // gpt: tokens per sample
 
   static void visit(auto& self, auto&& field) {
@@ -36,13 +36,13 @@ struct ModelConfig {
 };
 
 struct DataConfig {
-  std::string type = "text";           // text | mnist | csv
-  std::string path;                    // absolute
-  std::string tokenizer = "char";      // text: char | gpt2
-  std::string vocabulary;              // text with gpt2: folder of encoder.json and vocab.bpe, absolute
-  std::string target;                  // csv: name of the label column
-  double validation_fraction = 0.1;    // text and csv: the last part of the file; mnist has its own test set
-  std::int64_t batch_size = 16;        // samples per rank and micro-batch
+  std::string type = "text";         // text | mnist | csv
+  std::string path;                  // absolute
+  std::string tokenizer = "char";    // text: char | gpt2
+  std::string vocabulary;            // text with gpt2: folder of encoder.json and vocab.bpe, absolute
+  std::string target;                // csv: name of the label column
+  double validation_fraction = 0.1;  // text and csv: the last part of the file; mnist has its own test set
+  std::int64_t batch_size = 16;      // samples per rank and micro-batch
 
   static void visit(auto& self, auto&& field) {
     field("type", self.type);
@@ -90,12 +90,12 @@ struct ScheduleConfig {
 };
 
 struct TrainConfig {
-  std::int64_t max_steps = 0;   // optimizer steps; 0 = by epochs alone
-  std::int64_t max_epochs = 0;  // 0 = by steps alone; one of the two is > 0
+  std::int64_t max_steps = 0;      // optimizer steps; 0 = by epochs alone
+  std::int64_t max_epochs = 0;     // 0 = by steps alone; one of the two is > 0
   std::string precision = "fp32";  // fp32 | bf16
   std::int64_t accumulate = 1;     // micro-batches per optimizer step
   std::int64_t seed = 1;
-  std::int64_t validate_every = 0;  // steps; 0 = at each epoch's end
+  std::int64_t validate_every = 0;    // steps; 0 = at each epoch's end
   std::int64_t validate_batches = 0;  // batches per rank in one validation; 0 = all
   std::int64_t log_every = 10;
   std::int64_t sample_tokens = 0;  // gpt: tokens of text written by the model at train end
@@ -152,8 +152,8 @@ struct LimitsConfig {
 };
 
 struct PluginConfig {
-  std::string use;         // as written
-  std::string name;        // unique
+  std::string use;               // as written
+  std::string name;              // unique
   Value with = Value::object();  // constructor arguments
   std::string scope = "rank";    // rank | node | job
   std::int64_t prefetch = 2;     // steps that train transforms run ahead

@@ -48,7 +48,8 @@ Ends join_memory(EventLoop& loop, const TemporaryDirectory&, const Message& firs
 
 Ends join_zeromq(EventLoop& loop, const std::string& endpoint, const Message& first) {
   Ends ends;
-  auto listener = listen_channel(loop, endpoint, {}, [&ends](std::unique_ptr<Channel> peer) { ends.right = std::move(peer); });
+  auto listener = listen_channel(loop, endpoint, {},
+                                 [&ends](std::unique_ptr<Channel> peer) { ends.right = std::move(peer); });
   CHECK(listener.ok(), listener.ok() ? "" : listener.error().message);
   auto left = connect_channel(loop, (*listener)->endpoint());
   CHECK(left.ok(), left.ok() ? "" : left.error().message);
@@ -92,7 +93,8 @@ class ChannelContract : public testing::TestWithParam<Kind> {
   testing::AssertionResult reach(const std::function<bool()>& done) {
     for (const TimePoint deadline = loop_.now() + seconds(60); loop_.now() < deadline;) {
       // `done` may look at what wakes no loop.
-      if (loop_.run_until(done, loop_.now() + std::chrono::milliseconds(5))) return testing::AssertionSuccess();
+      if (loop_.run_until(done, loop_.now() + std::chrono::milliseconds(5)))
+        return testing::AssertionSuccess();
     }
     return testing::AssertionFailure() << "not reached within 60 s";
   }
@@ -131,7 +133,8 @@ TEST_P(ChannelContract, CarriesEveryMessageUnchanged) {
   const std::vector<Message> samples = all_samples();
   for (const Message& message : samples) ends.left->send(message);
   ASSERT_TRUE(reach([&] { return right.messages.size() == samples.size() + 1; }));
-  for (std::size_t i = 0; i < samples.size(); ++i) EXPECT_EQ(text_of(right.messages[i + 1]), text_of(samples[i]));
+  for (std::size_t i = 0; i < samples.size(); ++i)
+    EXPECT_EQ(text_of(right.messages[i + 1]), text_of(samples[i]));
 }
 
 TEST_P(ChannelContract, CarriesBigMessagesBothWays) {
@@ -262,7 +265,8 @@ TEST_P(ChannelContract, MayBeDestroyedInOnClosed) {
   Ends ends = join();
   int calls = 0;
   const auto held = std::make_shared<std::string>("held by the handler");
-  ends.left->start({[](Message) {}, [&, held](Error) {
+  ends.left->start({[](Message) {},
+                    [&, held](Error) {
                       ++calls;
                       ends.left.reset();
                       EXPECT_EQ(*held, "held by the handler");
@@ -346,12 +350,14 @@ TEST_P(ChannelContract, LetsAHandlerSend) {
                       left.messages.push_back(std::move(message));
                     },
                     [](Error) { FAIL(); }});
-  ends.right->start({[&](Message message) { ends.right->send(beat(step_of(message) + 1)); }, [](Error) { FAIL(); }});
+  ends.right->start(
+      {[&](Message message) { ends.right->send(beat(step_of(message) + 1)); }, [](Error) { FAIL(); }});
   EXPECT_TRUE(reach([&] { return left.messages.size() == 1; }));
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, ChannelContract,
-                         testing::Values(Kind{"Memory", join_memory}, Kind{"Ipc", join_ipc}, Kind{"Tcp", join_tcp}),
+                         testing::Values(Kind{"Memory", join_memory}, Kind{"Ipc", join_ipc},
+                                         Kind{"Tcp", join_tcp}),
                          [](const auto& kind) { return std::string(kind.param.name); });
 
 TEST(MemoryChannel, JoinsLoopsOnTwoThreads) {

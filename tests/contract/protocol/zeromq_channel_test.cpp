@@ -1,13 +1,12 @@
 // What ZeroMQ channels promise beyond the contract: who may come, what junk
 // does, what endpoints are.
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
+#include <sys/stat.h>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -61,7 +60,8 @@ class ZeroMqChannel : public testing::Test {
   testing::AssertionResult reach(const std::function<bool()>& done) {
     for (const TimePoint deadline = loop_.now() + seconds(60); loop_.now() < deadline;) {
       // `done` may look at what wakes no loop.
-      if (loop_.run_until(done, loop_.now() + std::chrono::milliseconds(5))) return testing::AssertionSuccess();
+      if (loop_.run_until(done, loop_.now() + std::chrono::milliseconds(5)))
+        return testing::AssertionSuccess();
     }
     return testing::AssertionFailure() << "not reached within 60 s";
   }
@@ -242,7 +242,8 @@ TEST_F(ZeroMqChannel, SaysWhichEndpointItCannotTake) {
   const auto missing = listen_channel(loop_, "ipc:///no/such/folder/socket", {}, ignore);
   ASSERT_FALSE(missing.ok());
   EXPECT_EQ(missing.error().code, ErrorCode::kUnavailable);
-  EXPECT_NE(missing.error().message.find("/no/such/folder/socket"), std::string::npos) << missing.error().message;
+  EXPECT_NE(missing.error().message.find("/no/such/folder/socket"), std::string::npos)
+      << missing.error().message;
 
   endpoint_ = "tcp://127.0.0.1:*";
   listen();

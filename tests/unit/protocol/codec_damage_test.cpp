@@ -25,7 +25,8 @@ TEST(CodecDamage, RefusesAnEnvelopeCutAtAnyByte) {
     const Frames frames = encode(message);
     const std::string whole(frames[0].text());
     for (std::size_t size = 0; size < whole.size(); ++size) {
-      ASSERT_FALSE(decode(with(frames, 0, whole.substr(0, size))).ok()) << type_of(message) << " cut at " << size;
+      ASSERT_FALSE(decode(with(frames, 0, whole.substr(0, size))).ok())
+          << type_of(message) << " cut at " << size;
     }
   }
 }
@@ -34,11 +35,13 @@ TEST(CodecDamage, RefusesAMessageThatLacksFramesOrBytesOfThem) {
   const Frames frames = encode(sample<Call>());
   ASSERT_GT(frames.size(), 3u);
   for (std::size_t count = 0; count < frames.size(); ++count) {
-    EXPECT_FALSE(decode(Frames(frames.begin(), frames.begin() + static_cast<std::ptrdiff_t>(count))).ok()) << count;
+    EXPECT_FALSE(decode(Frames(frames.begin(), frames.begin() + static_cast<std::ptrdiff_t>(count))).ok())
+        << count;
   }
   for (std::size_t i = 1; i < frames.size(); ++i) {
     for (std::size_t size = 0; size < frames[i].size; ++size) {
-      EXPECT_FALSE(decode(with(frames, i, std::string(frames[i].text().substr(0, size)))).ok()) << i << " " << size;
+      EXPECT_FALSE(decode(with(frames, i, std::string(frames[i].text().substr(0, size)))).ok())
+          << i << " " << size;
     }
   }
 }

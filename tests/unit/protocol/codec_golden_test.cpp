@@ -18,7 +18,9 @@ namespace {
 
 const std::filesystem::path kGolden = BULKHEAD_SOURCE_DIR "/tests/unit/protocol/golden";
 
-std::filesystem::path path_of(const Message& message) { return kGolden / (std::string(type_of(message)) + ".hex"); }
+std::filesystem::path path_of(const Message& message) {
+  return kGolden / (std::string(type_of(message)) + ".hex");
+}
 
 std::string golden_text(const Message& message) {
   return to_golden(std::string(type_of(message)) + ", every field set", encode(message));
@@ -59,7 +61,8 @@ TEST(CodecGolden, HasOneFileForEachTypeAndNoOther) {
 TEST(CodecGolden, WritesAHeartbeatAsTheSpecificationSays) {
   const Frames frames = encode(Heartbeat{.generation = Generation(3), .step = 300});
   ASSERT_EQ(frames.size(), 1u);
-  EXPECT_EQ(frames[0].text(), std::string_view("\x83\xa4type\xa9heartbeat\xaageneration\x03\xa4step\xcd\x01\x2c"));
+  EXPECT_EQ(frames[0].text(),
+            std::string_view("\x83\xa4type\xa9heartbeat\xaageneration\x03\xa4step\xcd\x01\x2c"));
 }
 
 }  // namespace

@@ -43,7 +43,8 @@ TEST(CodecLimits, NamesTheFieldThatHasAWrongType) {
       {{{"type", "stop"}, {"reason", 5}}, "reason must be a string"},
       {{{"type", "heartbeat"}, {"step", "5"}}, "step must be a 64-bit signed integer"},
       {{{"type", "heartbeat"}, {"step", 2.0}}, "step must be a 64-bit signed integer"},
-      {{{"type", "heartbeat"}, {"step", std::numeric_limits<std::uint64_t>::max()}}, "step must be a 64-bit signed integer"},
+      {{{"type", "heartbeat"}, {"step", std::numeric_limits<std::uint64_t>::max()}},
+       "step must be a 64-bit signed integer"},
       {{{"type", "heartbeat"}, {"generation", nullptr}}, "generation must be a 64-bit signed integer"},
       {{{"type", "reply"}, {"control", {{"stop", 1}}}}, "control.stop must be a boolean"},
       {{{"type", "reply"}, {"control", Value::array()}}, "control must be a map"},
@@ -56,7 +57,8 @@ TEST(CodecLimits, NamesTheFieldThatHasAWrongType) {
       {{{"type", "note"}, {"metrics", {{"loss", "low"}}}}, "metrics must be a 64-bit signed integer"},
       {{{"type", "load"}, {"config", {{"on_failure", {{"restarts", {}}}}}}},
        "config.on_failure.restarts must be a 64-bit signed integer"},
-      {{{"type", "metrics_line"}, {"fields", Value::binary({1, 2})}}, "fields has a type that is not carried"},
+      {{{"type", "metrics_line"}, {"fields", Value::binary({1, 2})}},
+       "fields has a type that is not carried"},
   };
   for (const auto& [value, expected] : cases) EXPECT_EQ(complaint(envelope(value)), expected) << value;
 }
@@ -80,7 +82,9 @@ TEST(CodecLimits, RefusesTooLargeAFrameAndTooManyFrames) {
 }
 
 TEST(CodecLimits, RefusesTooLongAStringAndTooManyItems) {
-  const auto with = [](const Value& fields) { return complaint(envelope({{"type", "metrics_line"}, {"fields", fields}})); };
+  const auto with = [](const Value& fields) {
+    return complaint(envelope({{"type", "metrics_line"}, {"fields", fields}}));
+  };
   EXPECT_EQ(with(std::string(kMaxTextBytes, 'x')), "");
   EXPECT_NE(with(std::string(kMaxTextBytes + 1, 'x')), "");
   EXPECT_EQ(with(std::vector<int>(kMaxItems, 1)), "");
@@ -91,16 +95,19 @@ TEST(CodecLimits, RefusesTooLongAStringAndTooManyItems) {
 
 TEST(CodecLimits, IsNotMovedByLengthsThatAreOnlyClaimed) {
   // An array, a map, a string and bytes of 4 Gi elements, of which none comes.
-  for (const char* claim : {"\xdd\xff\xff\xff\xff", "\xdf\xff\xff\xff\xff", "\xdb\xff\xff\xff\xff", "\xc6\xff\xff\xff\xff"}) {
+  for (const char* claim :
+       {"\xdd\xff\xff\xff\xff", "\xdf\xff\xff\xff\xff", "\xdb\xff\xff\xff\xff", "\xc6\xff\xff\xff\xff"}) {
     EXPECT_NE(complaint({Blob::of(std::string(claim))}), "");
   }
 }
 
 TEST(CodecLimits, RefusesTensorsBeyondTheirLimits) {
   EXPECT_EQ(complaint(one_tensor(Value::array({1, 1, 1, 1, 1, 1, 1, 1}), {4})), "");
-  EXPECT_EQ(complaint(one_tensor(Value::array({1, 1, 1, 1, 1, 1, 1, 1, 1}), {4})), "batch has too many dimensions");
+  EXPECT_EQ(complaint(one_tensor(Value::array({1, 1, 1, 1, 1, 1, 1, 1, 1}), {4})),
+            "batch has too many dimensions");
   EXPECT_EQ(complaint(one_tensor(Value::array({-1}), {4})), "batch has a negative extent");
-  EXPECT_EQ(complaint(one_tensor(Value::array({1}), {4}, "complex64")), "batch \"complex64\" is not a tensor type");
+  EXPECT_EQ(complaint(one_tensor(Value::array({1}), {4}, "complex64")),
+            "batch \"complex64\" is not a tensor type");
   EXPECT_EQ(complaint(one_tensor(Value::array({1}), {4}, 3)), "batch must be a string");
 
   const Value tensor = {{"name", "x"}, {"dtype", "bool"}, {"shape", Value::array({0})}};
@@ -115,7 +122,8 @@ TEST(CodecLimits, RefusesShapesWhoseSizeOverflows) {
   const std::int64_t big = std::int64_t{1} << 32;
   EXPECT_EQ(complaint(one_tensor(Value::array({big, big}), {})), "batch is too large");
   EXPECT_EQ(complaint(one_tensor(Value::array({INT64_MAX}), {})), "batch is too large");
-  EXPECT_EQ(complaint(one_tensor(Value::array({INT64_MAX}), {}, "bool")), "batch has fewer frames than its size says");
+  EXPECT_EQ(complaint(one_tensor(Value::array({INT64_MAX}), {}, "bool")),
+            "batch has fewer frames than its size says");
   EXPECT_EQ(complaint(with_frames(envelope({{"type", "reply"}, {"state", {{"bytes", INT64_MAX}}}}), {8})),
             "state has fewer frames than its size says");
 }
@@ -123,8 +131,10 @@ TEST(CodecLimits, RefusesShapesWhoseSizeOverflows) {
 TEST(CodecLimits, RefusesBytesThatDoNotFitTheirShape) {
   EXPECT_EQ(complaint(one_tensor(Value::array({2}), {8})), "");
   EXPECT_EQ(complaint(one_tensor(Value::array({2}), {})), "batch has fewer frames than its size says");
-  EXPECT_EQ(complaint(one_tensor(Value::array({2}), {7})), "batch has frames of another size than its shape says");
-  EXPECT_EQ(complaint(one_tensor(Value::array({2}), {9})), "batch has frames of another size than its shape says");
+  EXPECT_EQ(complaint(one_tensor(Value::array({2}), {7})),
+            "batch has frames of another size than its shape says");
+  EXPECT_EQ(complaint(one_tensor(Value::array({2}), {9})),
+            "batch has frames of another size than its shape says");
   EXPECT_EQ(complaint(one_tensor(Value::array({2}), {8, 1})), "frames are left over");
   EXPECT_EQ(complaint(one_tensor(Value::array({0}), {0})), "frames are left over");
   EXPECT_EQ(complaint(with_frames(encode(Stop{}), {1})), "frames are left over");

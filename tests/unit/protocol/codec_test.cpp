@@ -1,5 +1,7 @@
 // What goes through the codec comes out the same, and old and new peers
 // understand each other.
+#include "protocol/codec.h"
+
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -8,7 +10,6 @@
 
 #include <gtest/gtest.h>
 
-#include "protocol/codec.h"
 #include "support/envelope.h"
 #include "support/sample_messages.h"
 

@@ -1,13 +1,12 @@
 #include "protocol/event_loop.h"
 
-#include <sys/eventfd.h>
-#include <unistd.h>
-
 #include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
+#include <sys/eventfd.h>
 #include <thread>
+#include <unistd.h>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -176,7 +175,8 @@ TEST(EventLoop, LetsWhatACancelledTaskHeldCancelOthers) {
   EventDescriptor event;
   auto inner = std::make_shared<EventLoop::Handle>(loop.watch_readable(event.fd, [] { FAIL(); }));
   auto timer = std::make_shared<EventLoop::Handle>(loop.call_after(seconds(1), [] { FAIL(); }));
-  auto outer = loop.watch_readable(event.fd, [inner = std::move(inner), timer = std::move(timer)] { FAIL(); });
+  auto outer =
+      loop.watch_readable(event.fd, [inner = std::move(inner), timer = std::move(timer)] { FAIL(); });
   outer.reset();
   event.signal();
   clock.advance(seconds(1));

@@ -40,7 +40,8 @@ TEST(Hooks, GivesEachPrefixItsKind) {
 }
 
 TEST(Hooks, WaitsForEverythingButStepsAndTransforms) {
-  const std::set<std::string> unwaited = {"on_step_start", "on_step_end", "should_stop", "transform_train_batch"};
+  const std::set<std::string> unwaited = {"on_step_start", "on_step_end", "should_stop",
+                                          "transform_train_batch"};
   for (const HookInfo& hook : all_hooks()) {
     EXPECT_EQ(hook.pace == HookPace::kStep, unwaited.contains(std::string(hook.name))) << hook.name;
     EXPECT_EQ(hook.pace == HookPace::kStart, hook.name == "setup") << hook.name;

@@ -26,14 +26,16 @@ TEST(Messages, HaveEachItsOwnType) {
 
 TEST(Messages, CarryTheGenerationOfTheirSender) {
   EXPECT_EQ(generation_of(Stop{.generation = Generation(7), .reason = {}}), Generation(7));
-  for (const Message& message : all_samples()) EXPECT_NE(generation_of(message), Generation()) << type_of(message);
+  for (const Message& message : all_samples())
+    EXPECT_NE(generation_of(message), Generation()) << type_of(message);
 }
 
 TEST(Messages, FillEveryFieldOfTheirSamples) {
   EXPECT_EQ(text_of(Heartbeat{}), R"(heartbeat {"generation":0,"step":0})");
   for (const Message& message : all_samples()) {
     const Value sample = std::visit([](const auto& body) { return as_value(body); }, message);
-    const Value fresh = std::visit([](const auto& body) { return as_value(std::decay_t<decltype(body)>{}); }, message);
+    const Value fresh =
+        std::visit([](const auto& body) { return as_value(std::decay_t<decltype(body)>{}); }, message);
     for (const auto& [name, value] : sample.items()) {
       EXPECT_TRUE(value != fresh.at(name) || name == "magic") << type_of(message) << "." << name;
     }
@@ -74,7 +76,8 @@ TEST(Control, AsksForSomethingWithAnyOneFlag) {
   Control control;
   control.reason = "a reason alone is no wish";
   EXPECT_FALSE(control.any());
-  for (bool Control::*flag : {&Control::stop, &Control::stop_epoch, &Control::save, &Control::validate, &Control::log}) {
+  for (bool Control::*flag :
+       {&Control::stop, &Control::stop_epoch, &Control::save, &Control::validate, &Control::log}) {
     Control one;
     one.*flag = true;
     EXPECT_TRUE(one.any());
@@ -83,7 +86,9 @@ TEST(Control, AsksForSomethingWithAnyOneFlag) {
   }
 }
 
-TEST(Refusal, LetsInWhoSpeaksTheSameVersionAndKnowsTheSecret) { EXPECT_EQ(refusal(good_hello(), "sesame"), ""); }
+TEST(Refusal, LetsInWhoSpeaksTheSameVersionAndKnowsTheSecret) {
+  EXPECT_EQ(refusal(good_hello(), "sesame"), "");
+}
 
 TEST(Refusal, TurnsAwayAnotherMagicVersionOrSecret) {
   Hello other = good_hello();
@@ -93,7 +98,8 @@ TEST(Refusal, TurnsAwayAnotherMagicVersionOrSecret) {
   Hello newer = good_hello();
   newer.version_min = kProtocolMax + 1;
   newer.version_max = kProtocolMax + 3;
-  EXPECT_NE(refusal(newer, "sesame").find("1, the other 2 to 4"), std::string::npos) << refusal(newer, "sesame");
+  EXPECT_NE(refusal(newer, "sesame").find("1, the other 2 to 4"), std::string::npos)
+      << refusal(newer, "sesame");
 
   Hello stranger = good_hello();
   stranger.secret = "swordfish";

@@ -1,5 +1,6 @@
-// Known answers were computed with numpy 2: numpy.random.Philox(key=[a, b]).random_raw(9), Generator.random(3), and
-// sha256(msgpack.packb([…])).  numpy's own generator agrees with Random123's kat_vectors.
+// Known answers were computed with numpy 2: numpy.random.Philox(key=[a, b]).random_raw(9),
+// Generator.random(3), and sha256(msgpack.packb([…])).  numpy's own generator agrees with Random123's
+// kat_vectors.
 #include "protocol/rng.h"
 
 #include <array>
@@ -51,11 +52,13 @@ TEST(Philox, DrawsBelowItsBoundAndReachesEveryValue) {
   }
   for (const int count : counts) EXPECT_NEAR(count, 1000, 150);
   EXPECT_EQ(rng.below(1), 0u);
-  for (int i = 0; i < 100; ++i) EXPECT_LT(rng.below((std::uint64_t{1} << 63) + 1), (std::uint64_t{1} << 63) + 1);
+  for (int i = 0; i < 100; ++i)
+    EXPECT_LT(rng.below((std::uint64_t{1} << 63) + 1), (std::uint64_t{1} << 63) + 1);
 }
 
 TEST(CallKey, IsTheHashOfItsFields) {
-  EXPECT_EQ(call_key(1, "early", 0, "on_step_end", 40, 0), (Philox::Key{0xe70507f61edefcc0, 0x2d0b27d0246c10c9}));
+  EXPECT_EQ(call_key(1, "early", 0, "on_step_end", 40, 0),
+            (Philox::Key{0xe70507f61edefcc0, 0x2d0b27d0246c10c9}));
   EXPECT_EQ(call_key(-7, "n\u00e4her", 3, "transform_train_batch", 10'000'000'000, 2),
             (Philox::Key{0x78b0aef3263db00c, 0xce8e3c0a431a7cb2}));
 }

@@ -36,7 +36,7 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_values_come_back_with_their_types(value):
     back = state.unpack(state.pack({"x": [value]}))["x"][0]
     assert back == value and type(back) is type(value)
@@ -109,7 +109,7 @@ def cycle():
         (cycle(), "something that refers to itself or is nested too deeply"),
         ("\udcff", "a string that is not valid Unicode"),
     ],
-    ids=str,
+    ids=["object", "function", "subclass", "array", "defaultdict", "cycle", "surrogate"],
 )
 def test_what_cannot_be_carried_is_named(value, why):
     with pytest.raises(state.NotCarried) as caught:

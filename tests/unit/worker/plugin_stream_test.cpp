@@ -36,7 +36,8 @@ float value_of(const Batch& batch) {
 // The stream with what it asked for, in order.
 class Probe {
  public:
-  explicit Probe(PluginRoute route, StreamOptions options = {}) : stream(std::move(route), options, effects()) {}
+  explicit Probe(PluginRoute route, StreamOptions options = {})
+      : stream(std::move(route), options, effects()) {}
 
   void attach(bool lived_on = false) { stream.host_attached(lived_on, now); }
 
@@ -66,13 +67,15 @@ class Probe {
   }
   void answer_all() {
     while (!under_way.empty()) {
-      if (under_way.front().hook == "transform_train_batch") answer_doubled();
-      else answer();
+      if (under_way.front().hook == "transform_train_batch")
+        answer_doubled();
+      else
+        answer();
     }
   }
-  HostPost lose(bool restarting = true) {
+  HostPost lose(bool restarting = true, std::optional<Seq> begun = {}) {
     under_way.clear();
-    return stream.host_lost(restarting, "SIGKILL");
+    return stream.host_lost(restarting, "SIGKILL", begun);
   }
   std::vector<std::string> hooks_under_way() const {
     std::vector<std::string> names;
@@ -173,8 +176,11 @@ TEST(PluginStream, ReplaysTheJournalOfAStatefulPluginAndThenSendsWhatWasUnderWay
   ASSERT_EQ(probe.hooks_under_way(), Hooks{"load_state_dict"});
   EXPECT_EQ(probe.under_way[0].state.text(), "state-1");
   probe.answer();
-  EXPECT_EQ(probe.hooks_under_way(), (Hooks{"on_step_end*", "on_step_end*", "on_step_end"}));
+  EXPECT_EQ(probe.hooks_under_way(), (Hooks{"on_step_end*", "on_step_end*"}));
   EXPECT_EQ(probe.ready, 1) << "not ready again before the replay is done";
+  probe.answer();
+  probe.answer();
+  EXPECT_EQ(probe.hooks_under_way(), Hooks{"on_step_end"}) << "alone: it may be what killed the host";
   probe.answer_all();
   EXPECT_EQ(probe.ready, 2);
   EXPECT_EQ(probe.settled.size(), 3u);
@@ -237,6 +243,70 @@ TEST(PluginStream, ChargesOnlyTheOldestCallUnderWay) {
   EXPECT_EQ(probe.settled.at(second.value).kind, Outcome::Kind::kAnswer);
 }
 
+TEST(PluginStream, ChargesTheCallThatTheHostSaysItBegan) {
+  Probe probe(route_with({"transform_train_batch"}, false));
+  probe.attach();
+  probe.answer();
+  const Seq first = probe.submit("transform_train_batch", 0, batch_of(1));
+  const Seq second = probe.submit("transform_train_batch", 1, batch_of(2));
+  probe.stream.want(first);
+  probe.stream.want(second);
+  probe.under_way.clear();
+  // The reply to the first was lost with the process.
+  const HostPost post = probe.stream.host_lost(true, "SIGSEGV", second);
+  EXPECT_EQ(post.step, 1);
+}
+
+TEST(PluginStream, ChargesTheCallThatTheHostSaysItBeganLast) {
+  Probe probe(route_with({"on_step_end"}, false));
+  probe.attach();
+  probe.answer();
+  probe.submit("on_step_end", 3);
+  const Seq second = probe.submit("on_step_end", 4);
+  const Seq third = probe.submit("on_step_end", 5);
+  EXPECT_EQ(probe.lose(true, second).step, 4) << "the reply to step 3 was lost with the host";
+  probe.attach();
+  probe.answer();
+  EXPECT_EQ(probe.lose(true, Seq{third.value + 1}).hook, "") << "it was between two calls";
+}
+
+TEST(PluginStream, SendsOneCallAtATimeAfterADeath) {
+  Probe probe(route_with({"transform_train_batch"}, true));
+  probe.attach();
+  probe.answer_all();
+  const Seq taken = probe.submit("transform_train_batch", 0, batch_of(1));
+  probe.stream.want(taken);
+  probe.answer_doubled();
+  probe.submit("transform_train_batch", 1, batch_of(2));
+  probe.submit("transform_train_batch", 2, batch_of(3));
+  probe.lose();
+  probe.attach();
+  probe.answer();
+  probe.answer();
+  EXPECT_EQ(probe.hooks_under_way(), Hooks{"transform_train_batch*"});
+  probe.answer_doubled();
+  EXPECT_EQ(probe.hooks_under_way(), Hooks{"transform_train_batch"});
+  probe.answer_doubled();
+  EXPECT_EQ(probe.hooks_under_way(), Hooks{"transform_train_batch"});
+}
+
+TEST(PluginStream, GivenUpItKeepsTheRepliesThatNobodyHasTakenYet) {
+  PluginRoute route = route_with({"transform_train_batch"}, false);
+  route.config.on_failure.restarts = 0;
+  Probe probe(std::move(route));
+  probe.attach();
+  probe.answer();
+  const Seq replied = probe.submit("transform_train_batch", 0, batch_of(1));
+  const Seq open = probe.submit("transform_train_batch", 1, batch_of(2));
+  ASSERT_EQ(probe.under_way.size(), 1u) << "the first death is the last: one at a time";
+  probe.answer_doubled();
+  probe.lose(false);
+  probe.stream.want(replied);
+  probe.stream.want(open);
+  EXPECT_EQ(value_of(probe.settled.at(replied.value).batch), 2) << "when it is taken is a matter of timing";
+  EXPECT_EQ(probe.settled.at(open.value).kind, Outcome::Kind::kGivenUp);
+}
+
 TEST(PluginStream, ASnapshotAcceptsEveryReplyBeforeIt) {
   Probe probe(route_with({"transform_train_batch", "state_dict"}, true));
   probe.attach();
@@ -262,9 +332,9 @@ TEST(PluginStream, BoundsTheJournalByASnapshotAtAPlaceThatDependsOnTheCallsAlone
   probe.attach();
   probe.answer_all();
   for (int step = 0; step < 8; ++step) probe.stream.want(probe.submit("on_step_end", step));
-  EXPECT_EQ(probe.hooks_under_way(), (Hooks{"on_step_end", "on_step_end", "on_step_end", "on_step_end", "state_dict",
-                                            "on_step_end", "on_step_end", "on_step_end", "on_step_end",
-                                            "state_dict"}));
+  EXPECT_EQ(probe.hooks_under_way(),
+            (Hooks{"on_step_end", "on_step_end", "on_step_end", "on_step_end", "state_dict", "on_step_end",
+                   "on_step_end", "on_step_end", "on_step_end", "state_dict"}));
 }
 
 TEST(PluginStream, WaitsAtATransformWhoseInputIsStillBeingMade) {
