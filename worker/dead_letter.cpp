@@ -23,10 +23,11 @@ Status write_tensors(const std::filesystem::path& path, const Batch& batch) {
 
 }  // namespace
 
-void write_dead_letter(const std::string& directory, const std::string& plugin, std::int64_t rank, const Call& call,
-                       const std::string& reason) {
-  const std::filesystem::path stem = std::filesystem::path(directory) / (plugin + "-rank" + std::to_string(rank) + "-call" +
-                                                                         std::to_string(call.seq.value));
+void write_dead_letter(const std::string& directory, const std::string& plugin, std::int64_t rank,
+                       const Call& call, const std::string& reason) {
+  const std::filesystem::path stem =
+      std::filesystem::path(directory) /
+      (plugin + "-rank" + std::to_string(rank) + "-call" + std::to_string(call.seq.value));
   const Status written = write_tensors(stem.string() + ".safetensors", call.batch);
   if (!written) return spdlog::error("a dead letter could not be kept: {}", written.error().message);
   const Value about = {{"plugin", plugin},

@@ -10,7 +10,7 @@
 
 namespace bulkhead {
 
-void write_dead_letter(const std::string& directory, const std::string& plugin, std::int64_t rank, const Call& call,
-                       const std::string& reason);
+void write_dead_letter(const std::string& directory, const std::string& plugin, std::int64_t rank,
+                       const Call& call, const std::string& reason);
 
 }  // namespace bulkhead

@@ -74,10 +74,14 @@ void HostLink::on_message(Message message) {
     return garbage("it sent " + std::string(type_of(message)) + " before its greeting");
   }
   const TimePoint now = around_.loop->now();
-  if (Reply* reply = std::get_if<Reply>(&message)) stream_.on_reply(std::move(*reply), now);
-  else if (Note* note = std::get_if<Note>(&message)) stream_.on_note(std::move(*note));
-  else if (const Progress* progress = std::get_if<Progress>(&message)) stream_.on_progress(*progress, now);
-  else return garbage("it sent " + std::string(type_of(message)) + ", which a host never sends here");
+  if (Reply* reply = std::get_if<Reply>(&message))
+    stream_.on_reply(std::move(*reply), now);
+  else if (Note* note = std::get_if<Note>(&message))
+    stream_.on_note(std::move(*note));
+  else if (const Progress* progress = std::get_if<Progress>(&message))
+    stream_.on_progress(*progress, now);
+  else
+    return garbage("it sent " + std::string(type_of(message)) + ", which a host never sends here");
   arm();
 }
 
@@ -96,7 +100,8 @@ void HostLink::greet(const Hello& hello) {
 }
 
 void HostLink::lost(const HostLost& lost) {
-  if (lost.restarting && lost.host_generation != attach_.host_generation) return;  // never got as far as this rank
+  if (lost.restarting && lost.host_generation != attach_.host_generation)
+    return;  // never got as far as this rank
   deadline_.reset();
   channel_.reset();
   listener_.reset();
@@ -108,8 +113,10 @@ void HostLink::lost(const HostLost& lost) {
   around_.tell_coordinator(std::move(post));
 }
 
-Seq HostLink::submit(std::string_view hook, CallContext context, std::optional<Batch> input, std::size_t bytes) {
-  context.call_id = name() + "/" + std::to_string(around_.rank) + "/" + std::to_string(stream_.last_seq().next().value);
+Seq HostLink::submit(std::string_view hook, CallContext context, std::optional<Batch> input,
+                     std::size_t bytes) {
+  context.call_id =
+      name() + "/" + std::to_string(around_.rank) + "/" + std::to_string(stream_.last_seq().next().value);
   const Seq seq = stream_.submit(hook, std::move(context), around_.loop->now(), std::move(input), bytes);
   arm();
   return seq;

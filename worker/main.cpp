@@ -1,11 +1,10 @@
 // bulkhead-worker: started by the coordinator, once per rank.
 
-#include <unistd.h>
-
 #include <charconv>
 #include <csignal>
 #include <cstdlib>
 #include <string>
+#include <unistd.h>
 
 #include "protocol/log.h"
 #include "worker.h"

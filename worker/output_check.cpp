@@ -8,7 +8,8 @@ namespace bulkhead {
 namespace {
 
 const Tensor* find(const Batch& batch, const std::string& name) {
-  const auto found = std::find_if(batch.begin(), batch.end(), [&](const Tensor& tensor) { return tensor.name == name; });
+  const auto found =
+      std::find_if(batch.begin(), batch.end(), [&](const Tensor& tensor) { return tensor.name == name; });
   return found == batch.end() ? nullptr : &*found;
 }
 
@@ -25,25 +26,35 @@ bool has_nonfinite(const Blob& bytes, Word exponent) {
 
 bool is_finite(const Tensor& tensor) {
   switch (tensor.dtype) {
-    case DType::kFloat16: return !has_nonfinite<std::uint16_t>(tensor.bytes, 0x7C00);
-    case DType::kBFloat16: return !has_nonfinite<std::uint16_t>(tensor.bytes, 0x7F80);
-    case DType::kFloat32: return !has_nonfinite<std::uint32_t>(tensor.bytes, 0x7F800000);
-    case DType::kFloat64: return !has_nonfinite<std::uint64_t>(tensor.bytes, 0x7FF0000000000000);
-    default: return true;
+    case DType::kFloat16:
+      return !has_nonfinite<std::uint16_t>(tensor.bytes, 0x7C00);
+    case DType::kBFloat16:
+      return !has_nonfinite<std::uint16_t>(tensor.bytes, 0x7F80);
+    case DType::kFloat32:
+      return !has_nonfinite<std::uint32_t>(tensor.bytes, 0x7F800000);
+    case DType::kFloat64:
+      return !has_nonfinite<std::uint64_t>(tensor.bytes, 0x7FF0000000000000);
+    default:
+      return true;
   }
 }
 
 }  // namespace
 
-Result<Batch> assemble_output(const Batch& input, const Batch& changed, const std::vector<std::string>& kept) {
+Result<Batch> assemble_output(const Batch& input, const Batch& changed,
+                              const std::vector<std::string>& kept) {
   for (const std::string& name : kept) {
-    if (find(input, name) == nullptr) return Error{ErrorCode::kMalformed, "the output keeps \"" + name + "\", which the input does not have"};
-    if (find(changed, name) != nullptr) return Error{ErrorCode::kMalformed, "the output holds \"" + name + "\" twice"};
+    if (find(input, name) == nullptr)
+      return Error{ErrorCode::kMalformed, "the output keeps \"" + name + "\", which the input does not have"};
+    if (find(changed, name) != nullptr)
+      return Error{ErrorCode::kMalformed, "the output holds \"" + name + "\" twice"};
   }
   Batch output;
   for (const Tensor& tensor : input) {
-    if (const Tensor* replaced = find(changed, tensor.name)) output.push_back(*replaced);
-    else if (std::find(kept.begin(), kept.end(), tensor.name) != kept.end()) output.push_back(tensor);
+    if (const Tensor* replaced = find(changed, tensor.name))
+      output.push_back(*replaced);
+    else if (std::find(kept.begin(), kept.end(), tensor.name) != kept.end())
+      output.push_back(tensor);
   }
   for (const Tensor& tensor : changed) {
     if (find(input, tensor.name) == nullptr) output.push_back(tensor);
@@ -52,7 +63,9 @@ Result<Batch> assemble_output(const Batch& input, const Batch& changed, const st
 }
 
 std::string check_schema(const Batch& wanted, const Batch& output, bool with_shapes) {
-  const auto differs = [&] { return "the batch came back as {" + describe(output) + "}, not as {" + describe(wanted) + "}"; };
+  const auto differs = [&] {
+    return "the batch came back as {" + describe(output) + "}, not as {" + describe(wanted) + "}";
+  };
   if (wanted.size() != output.size()) return differs();
   for (const Tensor& tensor : wanted) {
     const Tensor* got = find(output, tensor.name);

@@ -19,8 +19,8 @@ void PluginClient::LoopSide::settle(std::size_t link, Seq seq, Outcome outcome) 
   taker(std::move(outcome));
 }
 
-void PluginClient::LoopSide::transform(std::size_t stage, std::int64_t step, std::int64_t micro, CallContext context,
-                                       std::optional<Batch> raw, std::size_t bytes) {
+void PluginClient::LoopSide::transform(std::size_t stage, std::int64_t step, std::int64_t micro,
+                                       CallContext context, std::optional<Batch> raw, std::size_t bytes) {
   const std::pair key{step, micro};
   Job& job = jobs[key];
   if (raw) {
@@ -61,7 +61,8 @@ void PluginClient::LoopSide::advance(std::pair<std::int64_t, std::int64_t> key) 
   receiver(std::move(taken));
 }
 
-void PluginClient::LoopSide::stage_done(std::pair<std::int64_t, std::int64_t> key, Outcome outcome, PluginId plugin) {
+void PluginClient::LoopSide::stage_done(std::pair<std::int64_t, std::int64_t> key, Outcome outcome,
+                                        PluginId plugin) {
   Job& job = jobs.at(key);
   job.under_way.erase(job.under_way.begin());
   job.first_wanted = false;

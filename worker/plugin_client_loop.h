@@ -19,10 +19,10 @@ struct PluginClient::LoopSide {
   struct Job {
     Batch current;
     std::size_t bytes = 0;
-    std::int64_t stages = 0;                // passed, or skipped because retired
+    std::int64_t stages = 0;                             // passed, or skipped because retired
     std::vector<std::pair<std::size_t, Seq>> under_way;  // (link, call), oldest first
-    bool first_wanted = false;  // of under_way
-    bool draining = false;      // a checkpoint wants all of it
+    bool first_wanted = false;                           // of under_way
+    bool draining = false;                               // a checkpoint wants all of it
     bool skip = false;
     bool dead_letter = false;
     Collected collected;  // of all stages so far
@@ -31,7 +31,7 @@ struct PluginClient::LoopSide {
 
   EventLoop& loop;
   std::vector<std::unique_ptr<HostLink>> links;
-  std::vector<std::size_t> chain;  // indices into links
+  std::vector<std::size_t> chain;                                // indices into links
   std::map<std::pair<std::size_t, std::int64_t>, Taker> takers;  // (link, seq)
   std::map<std::pair<std::int64_t, std::int64_t>, Job> jobs;     // (step, micro)
 

@@ -15,7 +15,9 @@ constexpr std::size_t kLatencies = 4096;
 
 bool is_transform(const HookInfo& hook) { return hook.kind == HookKind::kTransform; }
 
-double seconds_between(TimePoint from, TimePoint to) { return std::chrono::duration<double>(to - from).count(); }
+double seconds_between(TimePoint from, TimePoint to) {
+  return std::chrono::duration<double>(to - from).count();
+}
 
 double percentile(std::vector<float> values, double share) {
   if (values.empty()) return 0;
@@ -38,8 +40,8 @@ PluginStream::PluginStream(PluginRoute route, StreamOptions options, Effects eff
 
 // ----- The rank's side -----
 
-Seq PluginStream::submit(std::string_view hook, CallContext context, TimePoint now, std::optional<Batch> input,
-                         std::size_t bytes) {
+Seq PluginStream::submit(std::string_view hook, CallContext context, TimePoint now,
+                         std::optional<Batch> input, std::size_t bytes) {
   Entry entry;
   entry.hook = find_hook(hook);
   CHECK(entry.hook != nullptr, std::string(hook));
@@ -128,7 +130,8 @@ void PluginStream::opening_reply(const Reply& reply, TimePoint now) {
   if (reply.failure) {
     const std::string said = reply.failure->type + ": " + reply.failure->message;
     if (!was_ready_ && !reply.failure->traceback.empty()) {
-      effects_.event("error", {{"hook", reply.hook}, {"reason", said}, {"traceback", reply.failure->traceback}});
+      effects_.event("error",
+                     {{"hook", reply.hook}, {"reason", said}, {"traceback", reply.failure->traceback}});
     }
     // A hook that worked in an earlier incarnation and now raises is a crash
     // like any other: the budget decides.
@@ -166,7 +169,8 @@ HostPost PluginStream::host_lost(bool restarting, const std::string& reason, std
     if (entry != nullptr && ++entry->kills >= options_.kills_to_poison) {
       entry->buried = true;
       settle_failed(*entry, Outcome::Kind::kPoison,
-                    flight.hook + " killed " + route_.config.name + " " + std::to_string(entry->kills) + " times (" + reason + ")");
+                    flight.hook + " killed " + route_.config.name + " " + std::to_string(entry->kills) +
+                        " times (" + reason + ")");
     }
   }
   flights_.clear();
@@ -190,7 +194,10 @@ HostPost PluginStream::host_lost(bool restarting, const std::string& reason, std
 void PluginStream::on_reply(Reply reply, TimePoint now) {
   if (faulted_ || host_ == Host::kAbsent || host_ == Host::kGivenUp) return;
   if (flights_.empty() || flights_.front().seq != reply.seq || flights_.front().hook != reply.hook) {
-    return fault("garbage", "a reply to " + reply.hook + " (call " + std::to_string(reply.seq.value) + ") that nobody waits for", now);
+    return fault(
+        "garbage",
+        "a reply to " + reply.hook + " (call " + std::to_string(reply.seq.value) + ") that nobody waits for",
+        now);
   }
   Flight flight = std::move(flights_.front());
   flights_.pop_front();
@@ -199,8 +206,10 @@ void PluginStream::on_reply(Reply reply, TimePoint now) {
   if (flight.seq == Seq{0}) return opening_reply(reply, now);
 
   const float waited_us = static_cast<float>(seconds_between(flight.sent, now) * 1e6);
-  if (latencies_us_.size() < kLatencies) latencies_us_.push_back(waited_us);
-  else latencies_us_[latency_at_++ % kLatencies] = waited_us;
+  if (latencies_us_.size() < kLatencies)
+    latencies_us_.push_back(waited_us);
+  else
+    latencies_us_[latency_at_++ % kLatencies] = waited_us;
 
   Entry* entry = find(flight.seq);
   if (!flight.replay && entry != nullptr) entry_reply(*entry, std::move(reply), std::move(flight.notes));
@@ -259,9 +268,12 @@ void PluginStream::pump(TimePoint now) {
     if (cautious_ && !replay && !flights_.empty()) break;
     Call call = entry.call;
     call.context.replaying = replay;
-    if (replay) ++report_.replays;
-    else if (entry.sent_before) ++report_.retries;
-    else if (observer_) ++report_.events_sent;
+    if (replay)
+      ++report_.replays;
+    else if (entry.sent_before)
+      ++report_.retries;
+    else if (observer_)
+      ++report_.events_sent;
     entry.sent_before = true;
     ++cursor_;
     send(std::move(call), *entry.hook, replay, now);
@@ -275,9 +287,9 @@ void PluginStream::pump(TimePoint now) {
 bool PluginStream::replaying() const {
   const auto is_replay = [](const Flight& flight) { return flight.replay; };
   if (std::any_of(flights_.begin(), flights_.end(), is_replay)) return true;
-  return std::any_of(entries_.begin() + static_cast<std::ptrdiff_t>(cursor_), entries_.end(), [](const Entry& entry) {
-    return entry.state == State::kConsumed && !entry.accepted && !entry.buried;
-  });
+  return std::any_of(
+      entries_.begin() + static_cast<std::ptrdiff_t>(cursor_), entries_.end(),
+      [](const Entry& entry) { return entry.state == State::kConsumed && !entry.accepted && !entry.buried; });
 }
 
 void PluginStream::send(Call call, const HookInfo& hook, bool replay, TimePoint now) {
@@ -295,11 +307,15 @@ void PluginStream::send(Call call, const HookInfo& hook, bool replay, TimePoint 
 }
 
 Duration PluginStream::deadline_of(const HookInfo& hook) const {
-  const auto given = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(route_.config.deadline_seconds));
+  const auto given =
+      std::chrono::duration_cast<Duration>(std::chrono::duration<double>(route_.config.deadline_seconds));
   switch (hook.pace) {
-    case HookPace::kStep: return given;
-    case HookPace::kWaited: return route_.config.deadline_given ? given : Duration(kWaitedDeadline);
-    case HookPace::kStart: return Duration(kStartDeadline);
+    case HookPace::kStep:
+      return given;
+    case HookPace::kWaited:
+      return route_.config.deadline_given ? given : Duration(kWaitedDeadline);
+    case HookPace::kStart:
+      return Duration(kStartDeadline);
   }
   return given;
 }
@@ -337,12 +353,14 @@ void PluginStream::entry_reply(Entry& entry, Reply reply, std::vector<Note> note
 
 bool PluginStream::transform_reply(Entry& entry, Reply& reply) {
   Result<Batch> output = assemble_output(entry.call.batch, reply.batch, reply.kept);
-  std::string refused = output.ok() ? check_schema(last_good_ ? *last_good_ : entry.call.batch, *output, last_good_.has_value())
-                                    : output.error().message;
+  std::string refused =
+      output.ok() ? check_schema(last_good_ ? *last_good_ : entry.call.batch, *output, last_good_.has_value())
+                  : output.error().message;
   if (refused.empty() && route_.config.check_finite) refused = check_finite(*output);
   if (!refused.empty()) {
     ++report_.errors;
-    effects_.event("error", {{"hook", reply.hook}, {"step", entry.call.context.global_step}, {"reason", refused}});
+    effects_.event("error",
+                   {{"hook", reply.hook}, {"step", entry.call.context.global_step}, {"reason", refused}});
     effects_.dead_letter(entry.call, refused);
     settle_failed(entry, Outcome::Kind::kError, refused);
     return false;
@@ -406,7 +424,8 @@ void PluginStream::trim() {
 // alone.
 void PluginStream::maybe_snapshot(TimePoint now) {
   if (!stateful_ || retired_ || host_ == Host::kGivenUp) return;
-  if (calls_since_snapshot_ < options_.journal_calls && bytes_since_snapshot_ < options_.journal_bytes) return;
+  if (calls_since_snapshot_ < options_.journal_calls && bytes_since_snapshot_ < options_.journal_bytes)
+    return;
   calls_since_snapshot_ = 0;
   bytes_since_snapshot_ = 0;
   const Seq seq = submit("state_dict", entries_.back().call.context, now);
@@ -419,7 +438,8 @@ void PluginStream::give_up(const std::string& reason) {
   give_up_reason_ = reason;
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     Entry& entry = entries_[i];
-    if (entry.state == State::kQueued && !entry.awaits_input) settle_failed(entry, Outcome::Kind::kGivenUp, reason);
+    if (entry.state == State::kQueued && !entry.awaits_input)
+      settle_failed(entry, Outcome::Kind::kGivenUp, reason);
   }
   stateful_ = false;
   trim();

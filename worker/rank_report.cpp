@@ -9,16 +9,22 @@ namespace {
 constexpr std::size_t kReasonBytes = 400;
 
 Value control_to_json(const Control& control) {
-  return {{"stop", control.stop},         {"stop_epoch", control.stop_epoch}, {"save", control.save},
-          {"validate", control.validate}, {"log", control.log},               {"reason", control.reason.substr(0, kReasonBytes)}};
+  return {{"stop", control.stop}, {"stop_epoch", control.stop_epoch},
+          {"save", control.save}, {"validate", control.validate},
+          {"log", control.log},   {"reason", control.reason.substr(0, kReasonBytes)}};
 }
 
 }  // namespace
 
 std::string to_bytes(const RankReport& report) {
-  const Value fields = {{"loss", report.loss_sum},       {"weight", report.weight},     {"correct", report.correct},
-                        {"labels", report.labels},       {"given_up", report.given_up}, {"interrupt", report.interrupt},
-                        {"abort", report.abort.substr(0, kReasonBytes)}, {"control", control_to_json(report.control)}};
+  const Value fields = {{"loss", report.loss_sum},
+                        {"weight", report.weight},
+                        {"correct", report.correct},
+                        {"labels", report.labels},
+                        {"given_up", report.given_up},
+                        {"interrupt", report.interrupt},
+                        {"abort", report.abort.substr(0, kReasonBytes)},
+                        {"control", control_to_json(report.control)}};
   const std::vector<std::uint8_t> packed = Value::to_msgpack(fields);
   return {packed.begin(), packed.end()};
 }
@@ -34,7 +40,8 @@ Result<RankReport> report_from(const std::string& bytes) {
     fields.at("given_up").get_to(report.given_up);
     fields.at("interrupt").get_to(report.interrupt);
     fields.at("abort").get_to(report.abort);
-    Control::visit(report.control, [&](const char* name, auto& member) { fields.at("control").at(name).get_to(member); });
+    Control::visit(report.control,
+                   [&](const char* name, auto& member) { fields.at("control").at(name).get_to(member); });
     return report;
   } catch (const Value::exception& error) {
     return Error{ErrorCode::kMalformed, std::string("a rank's report: ") + error.what()};

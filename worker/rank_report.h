@@ -13,14 +13,14 @@
 namespace bulkhead {
 
 struct RankReport {
-  double loss_sum = 0;      // Σ weight × mean loss over the step's micro-batches
-  double weight = 0;        // Σ weight
-  double correct = 0;       // labels predicted right, weight > 0 only
-  double labels = 0;        // labels seen, weight > 0 only
-  Control control;          // what this rank's plugins asked for
+  double loss_sum = 0;                 // Σ weight × mean loss over the step's micro-batches
+  double weight = 0;                   // Σ weight
+  double correct = 0;                  // labels predicted right, weight > 0 only
+  double labels = 0;                   // labels seen, weight > 0 only
+  Control control;                     // what this rank's plugins asked for
   std::vector<std::int64_t> given_up;  // plugins whose policy gave them up here
-  bool interrupt = false;   // this rank was told to end
-  std::string abort;        // a plugin's policy says abort: why
+  bool interrupt = false;              // this rank was told to end
+  std::string abort;                   // a plugin's policy says abort: why
 };
 
 struct Agreement {

@@ -49,7 +49,8 @@ Value rank_json(const RankState& rank) {
 
 // This rank's files; rank 0's include what all ranks have in common.
 Result<std::vector<FileRecord>> write_files(CheckpointWriter& writer, WorkerId rank_id, const RankState& rank,
-                                            const std::vector<NamedTensor>& parameters, const Optimizer& optimizer) {
+                                            const std::vector<NamedTensor>& parameters,
+                                            const Optimizer& optimizer) {
   std::vector<Result<FileRecord>> written;
   if (rank_id == WorkerId{0}) {
     written.push_back(writer.write_tensors(kModelFile, parameters, {{"format", "pt"}}));
@@ -71,7 +72,8 @@ Result<std::vector<FileRecord>> write_files(CheckpointWriter& writer, WorkerId r
 }
 
 // All ranks hear of each other's verdict; the lowest rank's error is everybody's.
-Result<std::vector<std::string>> share(Communicator& communicator, const Status& own, const std::string& payload) {
+Result<std::vector<std::string>> share(Communicator& communicator, const Status& own,
+                                       const std::string& payload) {
   const Value said = {{"ok", own.ok()}, {"text", own.ok() ? payload : own.error().message}};
   Result<std::vector<std::string>> all = communicator.all_gather(said.dump());
   if (!all) return Error{ErrorCode::kUnavailable, all.error().message};
@@ -91,8 +93,9 @@ Status commit(CheckpointWriter& writer, const std::vector<std::string>& records,
   manifest.epoch = rank.training.epoch;
   manifest.step_in_epoch = rank.training.step_in_epoch;
   manifest.world_size = world_size;
-  manifest.state = {{"model", model_type},
-                    {"best_metric", rank.training.best_metric ? Value(*rank.training.best_metric) : Value(nullptr)}};
+  manifest.state = {
+      {"model", model_type},
+      {"best_metric", rank.training.best_metric ? Value(*rank.training.best_metric) : Value(nullptr)}};
   for (const std::string& text : records) {
     Result<std::vector<FileRecord>> decoded = decode_records(text);
     if (!decoded) return decoded.error();
@@ -140,23 +143,29 @@ Status fill_batches(RankState& rank, const std::vector<NamedTensor>& tensors, co
   for (std::size_t i = 0; i < rank.batches.size(); ++i) {
     for (Tensor& tensor : rank.batches[i].batch) {
       const NamedTensor* found = find(tensors, batch_prefix(i) + tensor.name);
-      if (found == nullptr) return Error{ErrorCode::kMalformed, file + " lacks the tensor \"" + batch_prefix(i) + tensor.name + "\""};
+      if (found == nullptr)
+        return Error{ErrorCode::kMalformed,
+                     file + " lacks the tensor \"" + batch_prefix(i) + tensor.name + "\""};
       tensor = to_wire({{tensor.name, found->value}}).front();
     }
   }
   return ok_status();
 }
 
-Status fits(const std::vector<NamedTensor>& parameters, const std::vector<NamedTensor>& saved, const std::string& file) {
+Status fits(const std::vector<NamedTensor>& parameters, const std::vector<NamedTensor>& saved,
+            const std::string& file) {
   if (parameters.size() != saved.size()) {
-    return Error{ErrorCode::kMismatch, file + " holds " + std::to_string(saved.size()) + " parameters, the model has " +
-                                           std::to_string(parameters.size())};
+    return Error{ErrorCode::kMismatch, file + " holds " + std::to_string(saved.size()) +
+                                           " parameters, the model has " + std::to_string(parameters.size())};
   }
   for (const NamedTensor& parameter : parameters) {
     const NamedTensor* found = find(saved, parameter.name);
-    if (found == nullptr) return Error{ErrorCode::kMismatch, file + " lacks the parameter \"" + parameter.name + "\""};
-    if (found->value.sizes() != parameter.value.sizes() || found->value.scalar_type() != parameter.value.scalar_type()) {
-      return Error{ErrorCode::kMismatch, file + ": \"" + parameter.name + "\" has another shape or type than the model's"};
+    if (found == nullptr)
+      return Error{ErrorCode::kMismatch, file + " lacks the parameter \"" + parameter.name + "\""};
+    if (found->value.sizes() != parameter.value.sizes() ||
+        found->value.scalar_type() != parameter.value.scalar_type()) {
+      return Error{ErrorCode::kMismatch,
+                   file + ": \"" + parameter.name + "\" has another shape or type than the model's"};
     }
   }
   return ok_status();
@@ -165,8 +174,8 @@ Status fits(const std::vector<NamedTensor>& parameters, const std::vector<NamedT
 }  // namespace
 
 Status write_run_checkpoint(const std::string& checkpoints, std::int64_t keep, Communicator& communicator,
-                            const std::vector<NamedTensor>& parameters, const Optimizer& optimizer, const RankState& rank,
-                            const std::string& model_type) {
+                            const std::vector<NamedTensor>& parameters, const Optimizer& optimizer,
+                            const RankState& rank, const std::string& model_type) {
   const WorkerId id = communicator.rank();
   const bool is_main = id == WorkerId{0};
   std::optional<CheckpointWriter> writer;
@@ -183,8 +192,10 @@ Status write_run_checkpoint(const std::string& checkpoints, std::int64_t keep, C
   std::string records;
   if (own) {
     Result<std::vector<FileRecord>> written = write_files(*writer, id, rank, parameters, optimizer);
-    if (written) records = encode_records(*written);
-    else own = written.error();
+    if (written)
+      records = encode_records(*written);
+    else
+      own = written.error();
   }
   Result<std::vector<std::string>> all = share(communicator, own, records);
   if (!all) return all.error();
@@ -195,19 +206,22 @@ Status write_run_checkpoint(const std::string& checkpoints, std::int64_t keep, C
   return ok_status();
 }
 
-Result<RankState> read_run_checkpoint(const std::string& path, std::int64_t rank_number, std::int64_t world_size,
-                                      std::vector<NamedTensor>& parameters, Optimizer& optimizer,
-                                      const std::string& model_type) {
+Result<RankState> read_run_checkpoint(const std::string& path, std::int64_t rank_number,
+                                      std::int64_t world_size, std::vector<NamedTensor>& parameters,
+                                      Optimizer& optimizer, const std::string& model_type) {
   const WorkerId id(rank_number);
   Result<CheckpointReader> reader = open_checkpoint(path);
   if (!reader) return reader.error();
   const Manifest& manifest = reader->manifest();
   if (manifest.world_size != world_size) {
-    return Error{ErrorCode::kMismatch, path + " was written by " + std::to_string(manifest.world_size) + " ranks and this run has " +
-                                           std::to_string(world_size) + "; resume with the same number"};
+    return Error{ErrorCode::kMismatch, path + " was written by " + std::to_string(manifest.world_size) +
+                                           " ranks and this run has " + std::to_string(world_size) +
+                                           "; resume with the same number"};
   }
   if (manifest.state.value("model", "") != model_type) {
-    return Error{ErrorCode::kMismatch, path + " holds a model of type \"" + manifest.state.value("model", "") + "\", not \"" + model_type + "\""};
+    return Error{ErrorCode::kMismatch, path + " holds a model of type \"" +
+                                           manifest.state.value("model", "") + "\", not \"" + model_type +
+                                           "\""};
   }
   Result<SafeTensors> model = reader->read_tensors(kModelFile);
   if (!model) return model.error();
@@ -231,7 +245,8 @@ Result<RankState> read_run_checkpoint(const std::string& path, std::int64_t rank
   if (Status done = optimizer.load_state(optimizer_state->tensors); !done) return done.error();
   const Status copied = catching("loading " + path, ErrorCode::kFailed, [&] {
     const at::NoGradGuard no_grad;
-    for (NamedTensor& parameter : parameters) parameter.value.copy_(find(model->tensors, parameter.name)->value);
+    for (NamedTensor& parameter : parameters)
+      parameter.value.copy_(find(model->tensors, parameter.name)->value);
     if (const NamedTensor* rng = find(own->tensors, kRngTensor)) {
       at::Generator generator = at::detail::getDefaultCPUGenerator();
       generator.set_state(rng->value.clone());

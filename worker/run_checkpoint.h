@@ -20,8 +20,8 @@ namespace bulkhead {
 // One rank's part beside parameters and optimizer, which are the same on all.
 struct RankState {
   TrainingState training;
-  std::vector<PendingBatch> batches;             // transformed, not yet trained on
-  std::map<std::string, Blob> plugin_states;     // by plugin name
+  std::vector<PendingBatch> batches;          // transformed, not yet trained on
+  std::map<std::string, Blob> plugin_states;  // by plugin name
   std::map<std::string, std::int64_t> plugin_seqs;
 };
 
@@ -29,8 +29,8 @@ struct RankState {
 // `keep` (0 = all).  Every rank returns the same verdict; after an Error no
 // half-written directory is left and older checkpoints are whole.
 Status write_run_checkpoint(const std::string& checkpoints, std::int64_t keep, Communicator& communicator,
-                            const std::vector<NamedTensor>& parameters, const Optimizer& optimizer, const RankState& rank,
-                            const std::string& model_type);
+                            const std::vector<NamedTensor>& parameters, const Optimizer& optimizer,
+                            const RankState& rank, const std::string& model_type);
 
 // Reads and verifies this rank's part and copies parameters and optimizer state
 // into place; nothing is changed unless everything fits.

@@ -17,7 +17,9 @@
 namespace bulkhead {
 namespace {
 
-double seconds_between(TimePoint from, TimePoint to) { return std::chrono::duration<double>(to - from).count(); }
+double seconds_between(TimePoint from, TimePoint to) {
+  return std::chrono::duration<double>(to - from).count();
+}
 
 std::vector<NamedTensor> named_parameters(const Model& model) {
   std::vector<NamedTensor> parameters;
@@ -49,7 +51,8 @@ class NoGrad {
 
 }  // namespace
 
-TrainingLoop::TrainingLoop(Parts parts, TrainingState state, PluginClient& plugins, EventLoop& compute, Outlets outlets)
+TrainingLoop::TrainingLoop(Parts parts, TrainingState state, PluginClient& plugins, EventLoop& compute,
+                           Outlets outlets)
     : parts_(std::move(parts)),
       state_(std::move(state)),
       plugins_(plugins),
@@ -125,7 +128,8 @@ Status TrainingLoop::run_epoch() {
 Status TrainingLoop::train_step() {
   compute_.run_ready();  // what the loop thread has posted: an interrupt
   plugins_.notify("on_step_start", context(state_.step));
-  for (std::size_t stage = 0; stage < prefetch_.size(); ++stage) submit_transforms(stage, state_.step + prefetch_[stage]);
+  for (std::size_t stage = 0; stage < prefetch_.size(); ++stage)
+    submit_transforms(stage, state_.step + prefetch_[stage]);
   if (!prefetch_.empty()) {
     const bool ahead = prefetch_.back() > 0 && state_.step + 1 < epoch_end_step();
     plugins_.want_batches(state_.step, parts_.config.train.accumulate);
@@ -200,8 +204,9 @@ Status TrainingLoop::boundary(const Agreement& agreement) {
     return ok_status();
   }
   const TrainConfig& train = parts_.config.train;
-  const bool validation_due = train.validate_every > 0 ? state_.step % train.validate_every == 0 || is_last_step()
-                                                       : state_.step == epoch_end_step();
+  const bool validation_due = train.validate_every > 0
+                                  ? state_.step % train.validate_every == 0 || is_last_step()
+                                  : state_.step == epoch_end_step();
   if (validation_due || agreement.control.validate) {
     if (Status done = validate(); !done) return done;
     if (ending_ != Ending::kNone) return ok_status();  // a plugin said so in a validation hook
@@ -229,7 +234,8 @@ bool TrainingLoop::is_last_step() const { return state_.step >= total_steps_; }
 
 void TrainingLoop::prime_transforms() {
   for (std::size_t stage = 0; stage < prefetch_.size(); ++stage) {
-    for (std::int64_t step = state_.step; step < state_.step + prefetch_[stage]; ++step) submit_transforms(stage, step);
+    for (std::int64_t step = state_.step; step < state_.step + prefetch_[stage]; ++step)
+      submit_transforms(stage, step);
   }
 }
 
@@ -238,8 +244,10 @@ void TrainingLoop::prime_transforms() {
 bool TrainingLoop::take_up(std::vector<PendingBatch> batches) {
   if (!state_.epoch_begun || state_.step_in_epoch == 0 || prefetch_.empty()) return false;
   std::size_t expected = 0;
-  for (std::int64_t step = state_.step; step < std::min(state_.step + prefetch_.front(), epoch_end_step()); ++step) {
-    const auto stages = std::count_if(prefetch_.begin(), prefetch_.end(), [&](std::int64_t ahead) { return step < state_.step + ahead; });
+  for (std::int64_t step = state_.step; step < std::min(state_.step + prefetch_.front(), epoch_end_step());
+       ++step) {
+    const auto stages = std::count_if(prefetch_.begin(), prefetch_.end(),
+                                      [&](std::int64_t ahead) { return step < state_.step + ahead; });
     for (std::int64_t micro = 0; micro < parts_.config.train.accumulate; ++micro, ++expected) {
       if (expected >= batches.size()) return false;
       const PendingBatch& batch = batches[expected];
@@ -279,7 +287,9 @@ Result<TensorBatch> TrainingLoop::next_batch(std::int64_t micro, bool& skip, Ran
   if (!batch) return batch.error();
   if (Status fits = check_batch(*batch, parts_.data_facts); !fits) {
     // Right in form, impossible to train on: a token outside the vocabulary.
-    outlets_.event("error", {{"hook", "transform_train_batch"}, {"step", state_.step}, {"reason", fits.error().message}});
+    outlets_.event(
+        "error",
+        {{"hook", "transform_train_batch"}, {"step", state_.step}, {"reason", fits.error().message}});
     skip = true;
     return raw_batch(state_.step, micro);
   }
@@ -383,7 +393,8 @@ Status TrainingLoop::validate() {
   {
     const NoGrad no_grad;
     parts_.model.module->eval();
-    const ValidationSampler sampler(sampler_options(parts_.config, parts_.facts, parts_.dataset.validation_size()));
+    const ValidationSampler sampler(
+        sampler_options(parts_.config, parts_.facts, parts_.dataset.validation_size()));
     const std::int64_t limit = parts_.config.train.validate_batches;
     const std::int64_t batches = limit > 0 ? std::min(limit, sampler.batches()) : sampler.batches();
     for (std::int64_t i = 0; i < batches; ++i) {
@@ -397,7 +408,9 @@ Status TrainingLoop::validate() {
       sums.correct += correct;
       sums.labels += count;
       if (plugins_.has("on_validate_step_end")) {
-        take_over(plugins_.call("on_validate_step_end", context_with({{"loss", loss}, {"accuracy", correct / count}})), sums);
+        take_over(plugins_.call("on_validate_step_end",
+                                context_with({{"loss", loss}, {"accuracy", correct / count}})),
+                  sums);
       }
     }
     parts_.model.module->train();
@@ -424,9 +437,9 @@ Status TrainingLoop::save() {
   rank.plugin_seqs = plugins_.last_seqs();
   rank.training = state_;
   rank.training.carried = carried_;
-  const Status written =
-      write_run_checkpoint(parts_.facts.run_dir + "/checkpoints", parts_.config.checkpoint.keep, *parts_.communicator,
-                           named_parameters(parts_.model), parts_.optimizer, rank, parts_.config.model.type);
+  const Status written = write_run_checkpoint(
+      parts_.facts.run_dir + "/checkpoints", parts_.config.checkpoint.keep, *parts_.communicator,
+      named_parameters(parts_.model), parts_.optimizer, rank, parts_.config.model.type);
   if (!written) {
     // A full disk must not end a run; a lost rank shows at the next collective.
     if (written.error().code == ErrorCode::kUnavailable) return written;
@@ -506,17 +519,27 @@ Result<TrainingEnd> TrainingLoop::report_end() {
   TrainingEnd end;
   switch (ending_) {
     case Ending::kNone:
-    case Ending::kEpoch: end.status = "completed"; break;
-    case Ending::kStop: end.status = "stopped"; break;
-    case Ending::kInterrupt: end.status = "interrupted"; break;
-    case Ending::kAbort: end.status = "aborted"; break;
+    case Ending::kEpoch:
+      end.status = "completed";
+      break;
+    case Ending::kStop:
+      end.status = "stopped";
+      break;
+    case Ending::kInterrupt:
+      end.status = "interrupted";
+      break;
+    case Ending::kAbort:
+      end.status = "aborted";
+      break;
   }
   end.reason = reason_;
   const TrainConfig& train = parts_.config.train;
   const double seconds = std::max(seconds_between(started_, ended_), 1e-9);
-  const std::int64_t samples_per_step = train.accumulate * parts_.config.data.batch_size * parts_.facts.world_size;
+  const std::int64_t samples_per_step =
+      train.accumulate * parts_.config.data.batch_size * parts_.facts.world_size;
   const double rate = static_cast<double>((state_.step - first_step_) * samples_per_step) / seconds;
-  const Value loss = state_.history.empty() ? Value(nullptr) : Value(state_.history.back().job_metrics.at("loss"));
+  const Value loss =
+      state_.history.empty() ? Value(nullptr) : Value(state_.history.back().job_metrics.at("loss"));
   end.result = {{"steps", state_.step},
                 {"epochs", state_.whole_epochs},
                 {"samples", state_.step * samples_per_step},

@@ -19,10 +19,10 @@
 #include "models/model.h"
 #include "optim/optimizer.h"
 #include "plugin_client.h"
-#include "training_state.h"
-#include "rank_report.h"
 #include "protocol/event_loop.h"
 #include "protocol/messages.h"
+#include "rank_report.h"
+#include "training_state.h"
 
 namespace bulkhead {
 
@@ -48,9 +48,9 @@ class TrainingLoop {
     bool resumed = false;
   };
   struct Outlets {
-    std::function<void(Value)> metrics;                  // rank 0: one line
-    std::function<void(std::string, Value)> event;       // one line
-    std::function<void(std::int64_t)> step;              // for the heartbeat
+    std::function<void(Value)> metrics;             // rank 0: one line
+    std::function<void(std::string, Value)> event;  // one line
+    std::function<void(std::int64_t)> step;         // for the heartbeat
   };
 
   TrainingLoop(Parts parts, TrainingState state, PluginClient& plugins, EventLoop& compute, Outlets outlets);
@@ -115,7 +115,7 @@ class TrainingLoop {
   Ending ending_ = Ending::kNone;
   std::string reason_;
   bool interrupted_ = false;
-  RankReport carried_;       // replies collected before their step's exchange
+  RankReport carried_;  // replies collected before their step's exchange
   std::int64_t validated_at_ = -1;
   std::int64_t saved_at_ = -1;
   std::int64_t logged_step_ = 0;
@@ -125,7 +125,7 @@ class TrainingLoop {
   TimePoint ended_{};
   TimePoint logged_{};
   double waited_before_ = 0;
-  std::map<std::string, double> plugin_metrics_;  // ctx.log_metrics since the last line
+  std::map<std::string, double> plugin_metrics_;      // ctx.log_metrics since the last line
   std::map<std::string, double> validation_metrics_;  // while on_validate_end is called
   std::optional<Value> validation_;
   std::size_t raw_bytes_ = 0;  // of a micro-batch before its transforms

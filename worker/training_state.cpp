@@ -26,7 +26,8 @@ StepFacts facts_from(const Value& json) {
 }  // namespace
 
 StepFacts TrainingState::facts_of(std::int64_t wanted) const {
-  const auto found = std::find_if(history.begin(), history.end(), [&](const StepFacts& facts) { return facts.step == wanted; });
+  const auto found = std::find_if(history.begin(), history.end(),
+                                  [&](const StepFacts& facts) { return facts.step == wanted; });
   return found == history.end() ? StepFacts{} : *found;
 }
 

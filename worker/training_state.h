@@ -29,8 +29,8 @@ struct TrainingState {
   std::int64_t step_in_epoch = 0;
   std::int64_t epoch_first_step = 0;
   std::int64_t whole_epochs = 0;  // that went through all of the data
-  bool epoch_begun = false;   // on_epoch_start has been called
-  bool epoch_closed = false;  // on_epoch_end has been called
+  bool epoch_begun = false;       // on_epoch_start has been called
+  bool epoch_closed = false;      // on_epoch_end has been called
   std::optional<double> best_metric;
   std::deque<StepFacts> history;  // oldest first, as many as prefetch needs
 

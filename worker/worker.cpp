@@ -1,13 +1,12 @@
 #include "worker.h"
 
-#include <unistd.h>
-
 #include <chrono>
 #include <cstdlib>
+#include <unistd.h>
 #include <utility>
 
-#include <ATen/Context.h>
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
 #include <torch/nn/module.h>
 
 #include "checkpoint.h"
@@ -53,10 +52,11 @@ std::vector<NamedTensor> named_parameters(const Model& model) {
 Status check_size(const RunConfig& config, const Facts& facts, const Dataset& dataset) {
   const std::int64_t needed = config.data.batch_size * facts.world_size * config.train.accumulate;
   if (dataset.train_size() >= needed) return ok_status();
-  return Error{ErrorCode::kMismatch, "data.batch_size: one step needs " + std::to_string(needed) + " samples (" +
-                                         std::to_string(config.data.batch_size) + " × " + std::to_string(facts.world_size) +
-                                         " ranks × " + std::to_string(config.train.accumulate) +
-                                         " micro-batches), the data has " + std::to_string(dataset.train_size())};
+  return Error{ErrorCode::kMismatch,
+               "data.batch_size: one step needs " + std::to_string(needed) + " samples (" +
+                   std::to_string(config.data.batch_size) + " × " + std::to_string(facts.world_size) +
+                   " ranks × " + std::to_string(config.train.accumulate) + " micro-batches), the data has " +
+                   std::to_string(dataset.train_size())};
 }
 
 }  // namespace
@@ -128,17 +128,23 @@ void Worker::on_message(Message message) {
   } else if (const StoreReady* store = std::get_if<StoreReady>(&message)) {
     compute_loop_.post([this, store = *store] { store_ = store; });
   } else if (const AttachHost* attach = std::get_if<AttachHost>(&message)) {
-    if (plugins_ != nullptr) plugins_->attach_host(*attach);
-    else early_attaches_.push_back(*attach);
+    if (plugins_ != nullptr)
+      plugins_->attach_host(*attach);
+    else
+      early_attaches_.push_back(*attach);
   } else if (const HostLost* lost = std::get_if<HostLost>(&message)) {
-    if (plugins_ != nullptr) plugins_->host_lost(*lost);
-    else early_losses_.push_back(*lost);
+    if (plugins_ != nullptr)
+      plugins_->host_lost(*lost);
+    else
+      early_losses_.push_back(*lost);
   } else if (const Stop* stop = std::get_if<Stop>(&message)) {
     if (state_ == State::kReported) return finish(exit_status_);
     if (state_ != State::kTraining) return finish(1);
     compute_loop_.post([this, reason = stop->reason] {
-      if (training_ != nullptr) training_->interrupt(reason);
-      else stop_asked_ = reason;
+      if (training_ != nullptr)
+        training_->interrupt(reason);
+      else
+        stop_asked_ = reason;
     });
   }
 }
@@ -152,14 +158,18 @@ void Worker::start(StartWorker start) {
 
 void Worker::compute(StartWorker start) {
   // The last line of defence: what a library throws past its owner.
-  Result<WorkerDone> done = catching("training", ErrorCode::kFailed, [&]() -> Result<WorkerDone> { return train(start); });
+  Result<WorkerDone> done =
+      catching("training", ErrorCode::kFailed, [&]() -> Result<WorkerDone> { return train(start); });
   report(done ? std::move(*done) : failed(done.error()));
 }
 
 void Worker::report(WorkerDone done) {
   if (!done.reason.empty()) spdlog::info("{}: {}", done.status, done.reason);
   loop_.post([this, done = std::move(done)]() mutable {
-    exit_status_ = done.status == "failed" ? 1 : done.status == "refused" ? 2 : done.status == "aborted" ? 3 : 0;
+    exit_status_ = done.status == "failed"    ? 1
+                   : done.status == "refused" ? 2
+                   : done.status == "aborted" ? 3
+                                              : 0;
     state_ = State::kReported;
     tell(std::move(done));
     patience_ = loop_.call_after(kPartingPatience, [this] { finish(exit_status_); });
@@ -167,14 +177,16 @@ void Worker::report(WorkerDone done) {
 }
 
 std::optional<std::pair<std::string, std::int64_t>> Worker::await_store() {
-  const bool told = compute_loop_.run_until([this] { return store_.has_value(); }, compute_loop_.now() + kStorePatience);
+  const bool told =
+      compute_loop_.run_until([this] { return store_.has_value(); }, compute_loop_.now() + kStorePatience);
   if (!told) return std::nullopt;
   return std::pair{store_->host, store_->port};
 }
 
 namespace {
 
-Result<std::unique_ptr<Communicator>> make_communicator(const Rendezvous& rendezvous, const StartWorker& start, bool cuda) {
+Result<std::unique_ptr<Communicator>> make_communicator(const Rendezvous& rendezvous,
+                                                        const StartWorker& start, bool cuda) {
   if (start.facts.world_size == 1 && !cuda) return make_solo_communicator();
   CommunicatorOptions options;
   options.rank = WorkerId(start.facts.rank);
@@ -195,12 +207,15 @@ WorkerDone Worker::train(const StartWorker& start) {
 
   Result<Dataset> dataset = load_dataset(config.data, config.model.context);
   if (!dataset) return refused(dataset.error(), "data");
-  if (Status fits = check_size(config, start.facts, *dataset); !fits) return refused(fits.error(), "data.batch_size");
+  if (Status fits = check_size(config, start.facts, *dataset); !fits)
+    return refused(fits.error(), "data.batch_size");
   const DatasetFacts data_facts = dataset->facts();
   const at::ScalarType compute_type = config.train.precision == "bf16" ? at::kBFloat16 : at::kFloat;
   Result<Model> model = make_model(config.model, data_facts, config.train.seed, compute_type);
   if (!model) return refused(model.error(), "model");
-  const at::Device device = cuda ? at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(start.facts.local_rank)) : at::Device(at::kCPU);
+  const at::Device device = cuda
+                                ? at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(start.facts.local_rank))
+                                : at::Device(at::kCPU);
   model->module->to(device);
   model->module->train();
 
@@ -208,8 +223,8 @@ WorkerDone Worker::train(const StartWorker& start) {
   Optimizer optimizer(parameters, config.optimizer);
   RankState rank;
   if (!start.resume.empty()) {
-    Result<RankState> read = read_run_checkpoint(start.resume, start.facts.rank, start.facts.world_size, parameters,
-                                                 optimizer, config.model.type);
+    Result<RankState> read = read_run_checkpoint(start.resume, start.facts.rank, start.facts.world_size,
+                                                 parameters, optimizer, config.model.type);
     if (!read) return refused(read.error(), "resume");
     rank = std::move(*read);
   }
@@ -261,19 +276,13 @@ WorkerDone Worker::train(const StartWorker& start) {
   };
   outlets.step = [this](std::int64_t step) { step_.store(step, std::memory_order_relaxed); };
 
-  TrainingLoop::Parts parts{config,
-                            start.facts,
-                            std::move(*dataset),
-                            data_facts,
-                            std::move(*model),
-                            device,
-                            std::move(optimizer),
-                            std::move(*communicator),
-                            std::move(*reducer),
-                            !start.resume.empty()};
+  TrainingLoop::Parts parts{
+      config, start.facts,          std::move(*dataset),      data_facts,          std::move(*model),
+      device, std::move(optimizer), std::move(*communicator), std::move(*reducer), !start.resume.empty()};
   WorkerDone done;
   {
-    TrainingLoop training(std::move(parts), std::move(rank.training), plugins, compute_loop_, std::move(outlets));
+    TrainingLoop training(std::move(parts), std::move(rank.training), plugins, compute_loop_,
+                          std::move(outlets));
     training_ = &training;
     if (stop_asked_) training.interrupt(*stop_asked_);
     Result<TrainingEnd> end = training.run(std::move(rank.batches));

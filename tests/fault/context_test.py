@@ -91,10 +91,7 @@ def test_a_resumed_run_goes_on_in_the_order(runs):
 
 
 def test_facts_on_two_ranks(runs):
-    config = short(
-        2, plugins=[plugin("witness:Witness"), plugin("witness:Witness", "job", scope="job", stateless=None)]
-    )
-    del config["plugins"][1]
+    config = short(2, plugins=[plugin("witness:Witness")])
     run = runs.finish(config, 2)
     for rank in (0, 1):
         for line in seen(run, "Witness", rank):

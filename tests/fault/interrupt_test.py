@@ -36,6 +36,7 @@ def test_saves_ends_in_order_and_goes_on_with_resume_auto(runs, number):
     assert resumed.directory == run.directory
     assert_same_end(resumed, runs.finish(config, 2))
     assert resumed.summary["resumed_from"] == summary["steps"]
+    assert [line["step"] for line in resumed.events("resume")] == [summary["steps"]]
 
 
 def test_again_and_again_in_two_epochs_with_micro_batches(runs):

@@ -48,7 +48,7 @@ def by_line(changed):
 
 RUN_FILES = {
     "an unknown key": ({"train": "train: {max_stepz: 5}"}, ["run.yaml:3", "max_stepz", "max_steps"]),
-    "an unknown section": ({"modell": "modell: {type: mlp}"}, ["run.yaml:4", "modell", "model"]),
+    "an unknown section": ({"modell": "modell: {type: mlp}"}, ["run.yaml:4", "modell", '"model"']),
     "a wrong type": ({"train": "train: {max_steps: many}"}, ["run.yaml:3", "train.max_steps", "many"]),
     "an unknown choice": ({"model": "model: {type: mpl}"}, ["run.yaml:2", "model.type", "mlp"]),
     "a negative batch": (
@@ -59,7 +59,8 @@ RUN_FILES = {
         {"data": "data: {type: csv, path: nowhere.csv, target: digit}"}, ["run.yaml:1", "data.path", "nowhere.csv"],
     ),
     "a column that is not there": (
-        {"data": f"data: {{type: csv, path: {DATA}/csv/digits.csv, target: digitt}}"}, ["run.yaml:1", "digitt", "digit"],
+        {"data": f"data: {{type: csv, path: {DATA}/csv/digits.csv, target: digitt}}"},
+        ["run.yaml:1", "digitt", '"digit"'],
     ),
     "a model that does not fit the data": ({"model": "model: {type: gpt}"}, ["run.yaml:2", "model.type", "gpt", "csv"]),
     "more samples in a step than there are": (
@@ -112,15 +113,18 @@ def test_a_resume_with_another_number_of_ranks(runs):
 # ----- Plugins -----
 
 PLUGIN_FILES = {
-    "a hook that does not exist": (GOOD.replace("on_step_end", "on_stepend"), "Good", {}, ["on_stepend", "on_step_end"]),
+    "a hook that does not exist": (
+        GOOD.replace("on_step_end", "on_stepend"), "Good", {}, ["on_stepend", "on_step_end"],
+    ),
     "an argument that does not exist": (GOOD, "Good", {"patients": 4}, ["with.patients", "patience"]),
     "a missing argument": (GOOD.replace("patience: int = 3", "patience: int"), "Good", {}, ["patience"]),
     "a class that does not exist": (GOOD, "Goood", {}, ["Goood", "Good"]),
     "a constructor that raises": (
-        GOOD.replace("self.patience = patience", "raise ValueError('no patience left')"), "Good", {}, ["no patience left"],
+        GOOD.replace("self.patience = patience", "raise ValueError('no patience left')"),
+        "Good", {}, ["no patience left"],
     ),
     "a setup that raises": (
-        GOOD.replace("def on_step_end(self, ctx):\n        pass", "def setup(self, ctx):\n        raise ValueError('not today')"),
+        GOOD.replace("on_step_end", "setup").replace("pass", "raise ValueError('not today')"),
         "Good", {}, ["setup", "ValueError", "not today"],
     ),
     "an import that fails": ("import absent_module\n" + GOOD, "Good", {}, ["absent_module"]),
@@ -148,7 +152,7 @@ def test_a_shipped_plugin_that_does_not_exist(runs):
     refused(
         runs,
         by_line({"plugins": "plugins:", "use": "  - use: early_stopp"}),
-        ["run.yaml:5", "early_stopp", "early_stop"],
+        ["run.yaml:5", "early_stopp", '"early_stop"'],
     )
 
 

@@ -30,7 +30,7 @@ _MARKER = "BULKHEAD_TEST_RUN"
 
 
 def table(**changes):
-    """A run file: the digits table and a small network; 1,000 samples an epoch.  Keys that are mappings are merged, others replaced."""
+    """A run file: the digits, 1,000 samples an epoch, a small network.  Mappings are merged, other keys replaced."""
     config = {
         "name": "run",
         "data": {
@@ -98,7 +98,7 @@ class Run:
             assert time.monotonic() < deadline, f"waited {patience} s for {what}\n{self.account()}"
 
     def wait(self, status=0, patience=PATIENCE):
-        """Waits for the end with this exit status, after which no process and no socket may be left.  Returns the run."""
+        """Waits for the end with this exit status; then no process and no socket may be left.  Returns the run."""
         try:
             code = self.process.wait(patience)
         except subprocess.TimeoutExpired:

@@ -155,12 +155,12 @@ inline Invoke find_hook(std::string_view name) {
   BULKHEAD_NOTIFY(on_step_end)
   BULKHEAD_NOTIFY(setup)
   BULKHEAD_NOTIFY(on_train_start)
-  BULKHEAD_NOTIFY(on_train_end) BULKHEAD_NOTIFY(on_epoch_start) BULKHEAD_NOTIFY(on_epoch_end)
-      BULKHEAD_NOTIFY(on_validate_start) BULKHEAD_NOTIFY(on_validate_step_end)
-          BULKHEAD_NOTIFY(on_validate_end) BULKHEAD_NOTIFY(on_save_start) BULKHEAD_NOTIFY(on_save_end)
-              BULKHEAD_NOTIFY(on_load)
+  BULKHEAD_NOTIFY(on_train_end)
+  BULKHEAD_NOTIFY(on_epoch_start) BULKHEAD_NOTIFY(on_epoch_end) BULKHEAD_NOTIFY(on_validate_start)
+      BULKHEAD_NOTIFY(on_validate_step_end) BULKHEAD_NOTIFY(on_validate_end) BULKHEAD_NOTIFY(on_save_start)
+          BULKHEAD_NOTIFY(on_save_end) BULKHEAD_NOTIFY(on_load)
 #undef BULKHEAD_NOTIFY
-                  return nullptr;
+              return nullptr;
 }
 
 inline void call(void* plugin, const abi::Facts* facts, const abi::Call* call, const abi::Host* host) {
