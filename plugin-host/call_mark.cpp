@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <string_view>
 #include <unistd.h>
+#include <utility>
 
 namespace bulkhead {
 namespace {
@@ -16,16 +17,16 @@ CallMark::~CallMark() {
   if (file_ >= 0) ::close(file_);
 }
 
-void CallMark::open(const std::string& endpoint) {
+void CallMark::be_beside(const std::string& endpoint) {
   if (file_ >= 0) ::close(file_);
   file_ = -1;
-  if (!endpoint.starts_with(kScheme)) return;
-  file_ = ::open((endpoint.substr(kScheme.size()) + ".call").c_str(), O_WRONLY | O_CLOEXEC);
+  path_ = endpoint.starts_with(kScheme) ? endpoint.substr(kScheme.size()) + ".call" : "";
 }
 
-void CallMark::begin(Seq seq) const {
-  const std::int64_t number = seq.value;
+void CallMark::begin(Seq seq) {
+  if (!path_.empty()) file_ = ::open(std::exchange(path_, {}).c_str(), O_WRONLY | O_CLOEXEC);
   if (file_ < 0) return;
+  const std::int64_t number = seq.value;
   [[maybe_unused]] const ssize_t written =
       ::pwrite(file_, &number, sizeof number, 0);  // a hint: nothing to be done
 }

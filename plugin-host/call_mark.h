@@ -17,12 +17,14 @@ class CallMark {
   CallMark(const CallMark&) = delete;
   CallMark& operator=(const CallMark&) = delete;
 
-  // The file beside the socket of an ipc:// endpoint; the one before is closed.
-  void open(const std::string& endpoint);
+  // From now on the file beside the socket of an ipc:// endpoint; the one before
+  // is closed.  It is opened at the first call: by then the worker has made it.
+  void be_beside(const std::string& endpoint);
   // This call begins now.  Costs one system call.
-  void begin(Seq seq) const;
+  void begin(Seq seq);
 
  private:
+  std::string path_;  // still to be opened
   int file_ = -1;
 };
 

@@ -147,7 +147,7 @@ void PluginHost::on(const Attach& attach) {
   welcomed_ = false;
   worker_ = attach.worker_generation;
   state_ = State::kServing;
-  mark_.open(attach.endpoint);
+  mark_.be_beside(attach.endpoint);
   Result<std::unique_ptr<Channel>> data = connect_(attach.endpoint);
   if (!data) return finish(kExitOwnError, data.error().message);
   data_ = std::move(*data);

@@ -2,18 +2,25 @@
 
 #include <utility>
 
+#include "output_check.h"
 #include "protocol/log.h"
 
 namespace bulkhead {
 namespace {
 
-PluginStream::Effects no_effects() { return {}; }
+void make_readable(Reply& reply) {
+  reply.control.reason = readable(reply.control.reason);
+  if (!reply.failure) return;
+  for (std::string* text : {&reply.failure->type, &reply.failure->message, &reply.failure->traceback}) {
+    *text = readable(*text);
+  }
+}
 
 }  // namespace
 
 HostLink::HostLink(PluginRoute route, StreamOptions options, Surroundings surroundings)
     : around_(std::move(surroundings)), stream_([&] {
-        PluginStream::Effects effects = no_effects();
+        PluginStream::Effects effects;
         effects.send = [this](Call call) {
           call.generation = around_.generation;
           call.seed_rank = around_.rank;
@@ -73,15 +80,19 @@ void HostLink::on_message(Message message) {
     if (const Hello* hello = std::get_if<Hello>(&message)) return greet(*hello);
     return garbage("it sent " + std::string(type_of(message)) + " before its greeting");
   }
+  mark_->unlink();  // it is in a call or was: it has the file
   const TimePoint now = around_.loop->now();
-  if (Reply* reply = std::get_if<Reply>(&message))
+  if (Reply* reply = std::get_if<Reply>(&message)) {
+    make_readable(*reply);
     stream_.on_reply(std::move(*reply), now);
-  else if (Note* note = std::get_if<Note>(&message))
+  } else if (Note* note = std::get_if<Note>(&message)) {
+    note->text = readable(note->text);
     stream_.on_note(std::move(*note));
-  else if (const Progress* progress = std::get_if<Progress>(&message))
+  } else if (const Progress* progress = std::get_if<Progress>(&message)) {
     stream_.on_progress(*progress, now);
-  else
+  } else {
     return garbage("it sent " + std::string(type_of(message)) + ", which a host never sends here");
+  }
   arm();
 }
 
@@ -93,7 +104,6 @@ void HostLink::greet(const Hello& hello) {
     return garbage(reason);
   }
   greeted_ = true;
-  mark_->unlink();
   channel_->send(Welcome{around_.generation, std::min(kProtocolMax, hello.version_max)});
   stream_.host_attached(attach_.lived_on, around_.loop->now());
   arm();

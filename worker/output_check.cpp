@@ -4,8 +4,12 @@
 #include <cstdint>
 #include <cstring>
 
+#include "protocol/run_config.h"
+
 namespace bulkhead {
 namespace {
+
+constexpr std::size_t kMaxPluginText = std::size_t{64} << 10;
 
 const Tensor* find(const Batch& batch, const std::string& name) {
   const auto found =
@@ -80,6 +84,12 @@ std::string check_finite(const Batch& output) {
     if (!is_finite(tensor)) return "\"" + tensor.name + "\" holds a NaN or an infinity";
   }
   return {};
+}
+
+std::string readable(const std::string& text) {
+  if (text.empty()) return {};
+  const Value cut(text.substr(0, kMaxPluginText));
+  return Value::parse(cut.dump(-1, ' ', false, Value::error_handler_t::replace)).get<std::string>();
 }
 
 Batch schema_of(const Batch& batch) {

@@ -1,4 +1,4 @@
-// What the output of a transform must be before the rank trains on it.
+// What comes from a plugin, before the rank uses it: batches and texts.
 // Pure functions on host memory; any thread.
 #pragma once
 
@@ -21,6 +21,11 @@ std::string check_schema(const Batch& wanted, const Batch& output, bool with_sha
 
 // Empty, or one sentence naming the tensor that holds a NaN or an infinity.
 std::string check_finite(const Batch& output);
+
+// The text as it may go into messages and files: valid UTF-8 (what is not is
+// replaced), at most 64 KiB.  A host should have seen to it; the rank does not
+// rely on that.
+std::string readable(const std::string& text);
 
 // Names, types and shapes without the bytes.
 Batch schema_of(const Batch& batch);

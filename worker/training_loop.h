@@ -46,6 +46,10 @@ class TrainingLoop {
     std::unique_ptr<Communicator> communicator;
     GradientReducer reducer;  // before its communicator it must go
     bool resumed = false;
+
+    SamplerOptions sampler_options(std::int64_t samples) const {
+      return {samples, config.data.batch_size, facts.rank, facts.world_size, config.train.seed};
+    }
   };
   struct Outlets {
     std::function<void(Value)> metrics;             // rank 0: one line

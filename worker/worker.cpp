@@ -42,12 +42,6 @@ WorkerDone failed(const Error& error) {
   return done;
 }
 
-std::vector<NamedTensor> named_parameters(const Model& model) {
-  std::vector<NamedTensor> parameters;
-  for (const auto& item : model.module->named_parameters()) parameters.push_back({item.key(), item.value()});
-  return parameters;
-}
-
 // The data must fill one step of all ranks.
 Status check_size(const RunConfig& config, const Facts& facts, const Dataset& dataset) {
   const std::int64_t needed = config.data.batch_size * facts.world_size * config.train.accumulate;

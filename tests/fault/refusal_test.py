@@ -60,7 +60,7 @@ RUN_FILES = {
     ),
     "a column that is not there": (
         {"data": f"data: {{type: csv, path: {DATA}/csv/digits.csv, target: digitt}}"},
-        ["run.yaml:1", "digitt", '"digit"'],
+        ["run.yaml:1", "digitt", "did you mean 'digit'"],
     ),
     "a model that does not fit the data": ({"model": "model: {type: gpt}"}, ["run.yaml:2", "model.type", "gpt", "csv"]),
     "more samples in a step than there are": (
@@ -79,7 +79,7 @@ def test_a_run_file_with(runs, case):
 
 
 def test_an_override_with_an_unknown_key(runs):
-    refused(runs, table(), ["train.max_stepz", "train.max_steps"], overrides=["train.max_stepz=3"])
+    refused(runs, table(), ["train.max_stepz", '"max_steps"'], overrides=["train.max_stepz=3"])
 
 
 def test_no_ranks(runs):

@@ -118,7 +118,7 @@ def test_weights_are_those_of_the_undisturbed_run(runs, group):
     ranks, faults = GROUPS[group]
     reference = runs.finish(config_of(group, times=0), ranks)
     run = runs.start(config_of(group, times=1), ranks)
-    run.wait_event("start", rank=ranks - 1)
+    run.wait_for(lambda: len(run.workers()) == ranks, "all ranks were started")
     first_workers = run.workers()
     run.wait()
     assert_as_if_nothing_happened(run, reference)

@@ -6,6 +6,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/argmax.h>
 #include <ATen/ops/cross_entropy_loss.h>
+#include <torch/nn/module.h>
 
 #include "models/classifier.h"
 #include "models/gpt.h"
@@ -104,6 +105,12 @@ Result<Model> make_checked(const ModelConfig& config, const DatasetFacts& facts,
 }
 
 }  // namespace
+
+std::vector<NamedTensor> named_parameters(const Model& model) {
+  std::vector<NamedTensor> parameters;
+  for (const auto& item : model.module->named_parameters()) parameters.push_back({item.key(), item.value()});
+  return parameters;
+}
 
 Result<Model> make_model(const ModelConfig& config, const DatasetFacts& facts, std::int64_t seed,
                          at::ScalarType compute_type) {

@@ -44,6 +44,9 @@ struct Model {
   std::function<std::vector<std::int64_t>(std::int64_t tokens, std::uint64_t seed)> sample;
 };
 
+// Its parameters, in module order; they share the module's storage.
+std::vector<NamedTensor> named_parameters(const Model& model);
+
 // Builds and initialises a model.  compute_type is kFloat, or kBFloat16 for
 // mixed precision: matrix products in bfloat16 from float32 parameters,
 // normalisation, residual stream and loss in float32.  Fails where the model

@@ -13,21 +13,21 @@ class CallMark:
     """The file beside the socket of an ipc:// endpoint."""
 
     def __init__(self, endpoint: str) -> None:
+        """Opens nothing yet: only at the first call it is certain that the worker has made it."""
+        self._path = endpoint[len(_SCHEME) :] + ".call" if endpoint.startswith(_SCHEME) else ""
         self._file = -1
-        if endpoint.startswith(_SCHEME):
-            try:
-                self._file = os.open(endpoint[len(_SCHEME) :] + ".call", os.O_WRONLY | os.O_CLOEXEC)
-            except OSError:
-                pass  # nobody asks
 
     def begin(self, seq: int) -> None:
         """This call begins now."""
-        if self._file < 0:
-            return
         try:
+            if self._path:
+                path, self._path = self._path, ""
+                self._file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            if self._file < 0:
+                return
             os.pwrite(self._file, struct.pack("<q", seq), 0)
         except OSError:
-            self.close()  # a full disk: the hint is missing, no more
+            self.close()  # no file, a full disk: the hint is missing, no more
 
     def close(self) -> None:
         """No more calls; again is fine."""

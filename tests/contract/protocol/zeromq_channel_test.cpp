@@ -256,6 +256,22 @@ TEST_F(ZeroMqChannel, SaysWhichEndpointItCannotTake) {
   EXPECT_NE(nonsense.error().message.find("carrier-pigeon://roof"), std::string::npos);
 }
 
+// libzmq's I/O thread once waited for ever for the end of a connection to be
+// taken note of, and with it every other channel of the process.
+TEST_F(ZeroMqChannel, OutlivesConnectionsThatBreakWhileTheyAreClosed) {
+  const std::string first = endpoint_;
+  for (int round = 0; round < 200; ++round) {
+    endpoint_ = first + std::to_string(round);
+    listen();
+    Peer peer;
+    peer.start(connect());
+    peer.channel->send(beat(round));
+    ASSERT_TRUE(reach([&] { return peers_.size() == 1; })) << "round " << round;
+    peers_.clear();
+    listener_.reset();
+  }
+}
+
 TEST_F(ZeroMqChannel, LeavesNoPathBehind) {
   listen();
   ASSERT_TRUE(std::filesystem::is_socket(path_));

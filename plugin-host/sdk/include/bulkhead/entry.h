@@ -144,6 +144,7 @@ inline void load_state(Plugin& plugin, Context&, const abi::Call& call, const ab
   plugin.load_state_dict(abi::view(call.state));
 }
 
+// clang-format off
 inline Invoke find_hook(std::string_view name) {
 #define BULKHEAD_NOTIFY(hook) \
   if (name == #hook) return notify<&Plugin::hook>;
@@ -156,12 +157,18 @@ inline Invoke find_hook(std::string_view name) {
   BULKHEAD_NOTIFY(setup)
   BULKHEAD_NOTIFY(on_train_start)
   BULKHEAD_NOTIFY(on_train_end)
-  BULKHEAD_NOTIFY(on_epoch_start) BULKHEAD_NOTIFY(on_epoch_end) BULKHEAD_NOTIFY(on_validate_start)
-      BULKHEAD_NOTIFY(on_validate_step_end) BULKHEAD_NOTIFY(on_validate_end) BULKHEAD_NOTIFY(on_save_start)
-          BULKHEAD_NOTIFY(on_save_end) BULKHEAD_NOTIFY(on_load)
+  BULKHEAD_NOTIFY(on_epoch_start)
+  BULKHEAD_NOTIFY(on_epoch_end)
+  BULKHEAD_NOTIFY(on_validate_start)
+  BULKHEAD_NOTIFY(on_validate_step_end)
+  BULKHEAD_NOTIFY(on_validate_end)
+  BULKHEAD_NOTIFY(on_save_start)
+  BULKHEAD_NOTIFY(on_save_end)
+  BULKHEAD_NOTIFY(on_load)
 #undef BULKHEAD_NOTIFY
-              return nullptr;
+  return nullptr;
 }
+// clang-format on
 
 inline void call(void* plugin, const abi::Facts* facts, const abi::Call* call, const abi::Host* host) {
   guarded(*host, [&] {

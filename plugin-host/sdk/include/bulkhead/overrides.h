@@ -12,15 +12,15 @@
 #include "bulkhead/hooks.h"
 
 // Every hook once, as in the host's table.
-#define BULKHEAD_HOOKS(HOOK)                                                                                 \
-  HOOK(setup)                                                                                                \
-  HOOK(on_train_start)                                                                                       \
-  HOOK(on_train_end)                                                                                         \
-  HOOK(on_epoch_start)                                                                                       \
-  HOOK(on_epoch_end)                                                                                         \
-  HOOK(on_step_start) HOOK(on_step_end) HOOK(should_stop) HOOK(on_validate_start) HOOK(on_validate_step_end) \
-      HOOK(on_validate_end) HOOK(on_save_start) HOOK(on_save_end) HOOK(on_load) HOOK(transform_train_batch)  \
-          HOOK(state_dict) HOOK(load_state_dict)
+// clang-format off
+#define BULKHEAD_HOOKS(HOOK)                                                    \
+  HOOK(setup) HOOK(on_train_start) HOOK(on_train_end)                          \
+  HOOK(on_epoch_start) HOOK(on_epoch_end)                                      \
+  HOOK(on_step_start) HOOK(on_step_end) HOOK(should_stop)                      \
+  HOOK(on_validate_start) HOOK(on_validate_step_end) HOOK(on_validate_end)     \
+  HOOK(on_save_start) HOOK(on_save_end) HOOK(on_load)                          \
+  HOOK(transform_train_batch) HOOK(state_dict) HOOK(load_state_dict)
+// clang-format on
 
 namespace bulkhead {
 inline namespace sdk_v1 {

@@ -1,0 +1,67 @@
+#include "output_check.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+
+#include <gtest/gtest.h>
+
+namespace bulkhead {
+namespace {
+
+Tensor floats(const std::string& name, float value) {
+  std::string bytes(sizeof value, '\0');
+  std::memcpy(bytes.data(), &value, sizeof value);
+  return {name, DType::kFloat32, {1}, Blob::of(std::move(bytes))};
+}
+
+Tensor half(std::uint16_t bits) {
+  std::string bytes(sizeof bits, '\0');
+  std::memcpy(bytes.data(), &bits, sizeof bits);
+  return {"h", DType::kFloat16, {1}, Blob::of(std::move(bytes))};
+}
+
+TEST(OutputCheck, PutsTheOutputTogetherInTheInputsOrder) {
+  const Batch input{floats("a", 1), floats("b", 2), floats("c", 3)};
+  const auto output = assemble_output(input, {floats("new", 9), floats("a", 5)}, {"c"});
+  ASSERT_TRUE(output.ok());
+  EXPECT_EQ(describe(*output), "a float32[1], c float32[1], new float32[1]");
+}
+
+TEST(OutputCheck, RefusesToKeepWhatTheInputDoesNotHave) {
+  const auto output = assemble_output({floats("a", 1)}, {}, {"z"});
+  ASSERT_FALSE(output.ok());
+  EXPECT_EQ(output.error().message, "the output keeps \"z\", which the input does not have");
+}
+
+TEST(OutputCheck, RefusesATensorTwice) {
+  EXPECT_FALSE(assemble_output({floats("a", 1)}, {floats("a", 2)}, {"a"}).ok());
+}
+
+TEST(OutputCheck, ComparesShapesOnlyOnceAGoodBatchHasBeenSeen) {
+  Tensor longer = floats("a", 1);
+  longer.shape = {1, 1};
+  EXPECT_EQ(check_schema({floats("a", 1)}, {longer}, false), "");
+  EXPECT_EQ(check_schema({floats("a", 1)}, {longer}, true),
+            "the batch came back as {a float32[1,1]}, not as {a float32[1]}");
+}
+
+TEST(OutputCheck, FindsNansAndInfinitiesOfEveryFloatType) {
+  EXPECT_EQ(check_finite({floats("a", 1.5F)}), "");
+  EXPECT_EQ(check_finite({floats("a", std::nanf(""))}), "\"a\" holds a NaN or an infinity");
+  EXPECT_NE(check_finite({floats("a", -std::numeric_limits<float>::infinity())}), "");
+  EXPECT_EQ(check_finite({half(0x7BFF)}), "");
+  EXPECT_NE(check_finite({half(0xFC00)}), "");
+}
+
+TEST(OutputCheck, MakesTextsOfALyingHostFitForFiles) {
+  EXPECT_EQ(readable("grüße"), "grüße");
+  EXPECT_EQ(readable(std::string("a\xFF") + "b"),
+            "a\xEF\xBF\xBD"
+            "b");
+  EXPECT_LE(readable(std::string(std::size_t{1} << 20, 'x')).size(), std::size_t{64} << 10);
+}
+
+}  // namespace
+}  // namespace bulkhead
