@@ -42,6 +42,9 @@ int main() {
   // An interrupt at the keyboard reaches the whole group; the coordinator says
   // what it means.
   std::signal(SIGINT, SIG_IGN);
+  // gloo writes to the sockets of a rank that has died; that is an error to
+  // report, not a reason to die too.
+  std::signal(SIGPIPE, SIG_IGN);
   Worker worker(std::move(identity));
   const int status = worker.run();
   // Library threads of gloo and NCCL may still be in a destructor's way.

@@ -1,5 +1,6 @@
 #include "communicator.h"
 
+#include <csignal>
 #include <cstdlib>
 #include <fcntl.h>
 #include <signal.h>
@@ -195,6 +196,7 @@ pid_t start_victim(std::uint16_t port) {
 }
 
 TEST(GlooCommunicator, FailsAtOnceWhenARankIsKilled) {
+  std::signal(SIGPIPE, SIG_IGN);  // as the worker does
   const auto hosted = Rendezvous::host("127.0.0.1", 0, kMeetTimeout);
   ASSERT_TRUE(hosted.ok());
   const pid_t victim = start_victim(hosted->port());
