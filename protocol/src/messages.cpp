@@ -1,6 +1,7 @@
 #include "protocol/messages.h"
 
 #include <algorithm>
+#include <map>
 
 namespace bulkhead {
 
@@ -11,6 +12,20 @@ void Control::merge(const Control& other) {
   save |= other.save;
   validate |= other.validate;
   log |= other.log;
+  settings.insert(settings.end(), other.settings.begin(), other.settings.end());
+}
+
+std::vector<Setting> chosen(const std::vector<Setting>& settings) {
+  std::map<std::string, Setting> winners;
+  for (const Setting& setting : settings) {
+    const auto [found, is_first] = winners.try_emplace(setting.name, setting);
+    const Setting& best = found->second;
+    const bool wins = setting.plugin != best.plugin ? setting.plugin > best.plugin : setting.rank <= best.rank;
+    if (!is_first && wins) found->second = setting;
+  }
+  std::vector<Setting> result;
+  for (const auto& [name, setting] : winners) result.push_back(setting);
+  return result;
 }
 
 bool PluginTraits::has(std::string_view hook) const {

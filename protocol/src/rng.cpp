@@ -80,6 +80,19 @@ Philox::Key call_key(std::int64_t run_seed, std::string_view plugin, std::int64_
   return key_of(buffer);
 }
 
+Philox::Key sample_key(std::int64_t run_seed, std::string_view plugin, std::string_view hook,
+                       std::int64_t epoch, std::int64_t sample) {
+  msgpack::sbuffer buffer;
+  msgpack::packer packer(buffer);
+  packer.pack_array(5);
+  packer.pack(run_seed);
+  pack_text(packer, plugin);
+  pack_text(packer, hook);
+  packer.pack(epoch);
+  packer.pack(sample);
+  return key_of(buffer);
+}
+
 Philox::Key stream_key(std::int64_t run_seed, std::string_view name, std::span<const std::int64_t> numbers) {
   msgpack::sbuffer buffer;
   msgpack::packer packer(buffer);

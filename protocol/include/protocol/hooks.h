@@ -15,6 +15,7 @@ namespace bulkhead {
 enum class HookKind {
   kNotify,     // reply: Control
   kTransform,  // reply: a batch
+  kSample,     // the same on the wire; the host calls the hook for each sample of the batch
   kState,      // reply: bytes
 };
 
@@ -29,8 +30,16 @@ struct HookInfo {
   std::string_view name;
   HookKind kind;
   HookPace pace;
-  std::string_view when;  // one line for people
+  std::string_view when;   // one line for people
+  std::string_view holds;  // what ctx holds besides the facts of the process and the place in the run
+
+  // Its call carries a batch and its reply gives one.
+  bool moves_batch() const { return kind == HookKind::kTransform || kind == HookKind::kSample; }
 };
+
+// For people: "notify", "transform", "state"; "step", "waited", "start".
+std::string_view name_of(HookKind kind);
+std::string_view name_of(HookPace pace);
 
 std::span<const HookInfo> all_hooks();
 

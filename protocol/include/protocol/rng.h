@@ -41,6 +41,11 @@ class Philox {
 Philox::Key call_key(std::int64_t run_seed, std::string_view plugin, std::int64_t rank, std::string_view hook,
                      std::int64_t step, std::int64_t micro);
 
+// The key of one sample of a sample hook (transform_image, …): the msgpack array
+// [run_seed, plugin, hook, epoch, sample], so neither rank nor step matters.
+Philox::Key sample_key(std::int64_t run_seed, std::string_view plugin, std::string_view hook,
+                       std::int64_t epoch, std::int64_t sample);
+
 // Key of a named stream that belongs to no plugin, e.g. {"sampler", epoch}:
 // the msgpack array [run_seed, name, numbers…].
 Philox::Key stream_key(std::int64_t run_seed, std::string_view name, std::span<const std::int64_t> numbers);

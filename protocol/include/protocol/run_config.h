@@ -20,11 +20,11 @@ namespace bulkhead {
 using Value = nlohmann::json;
 
 struct ModelConfig {
-  std::string type = "gpt";    // gpt | mlp | cnn
-  std::int64_t layers = 6;     // gpt: blocks; mlp: hidden layers
-  std::int64_t heads = 6;      // gpt
-  std::int64_t width = 384;    // gpt: embedding; mlp: hidden units; cnn: channels of the first layer
-  std::int64_t context = 256;  // gpt: tokens per sample
+  std::string type = "gpt";    // gpt | mlp | cnn | clip
+  std::int64_t layers = 6;     // gpt, clip: blocks (of text); mlp: hidden layers
+  std::int64_t heads = 6;      // gpt, clip
+  std::int64_t width = 384;    // gpt, clip: embedding; mlp: hidden units; cnn: channels of the first layer
+  std::int64_t context = 256;  // gpt, clip: tokens per sample
 
   static void visit(auto& self, auto&& field) {
     field("type", self.type);
@@ -36,12 +36,14 @@ struct ModelConfig {
 };
 
 struct DataConfig {
-  std::string type = "text";         // text | mnist | csv
+  std::string type = "text";         // text | mnist | csv | captions
   std::string path;                  // absolute
-  std::string tokenizer = "char";    // text: char | gpt2
-  std::string vocabulary;            // text with gpt2: folder of encoder.json and vocab.bpe, absolute
+  std::string tokenizer = "char";    // text, captions: char | gpt2
+  std::string vocabulary;            // with gpt2: folder of encoder.json and vocab.bpe, absolute
   std::string target;                // csv: name of the label column
-  double validation_fraction = 0.1;  // text and csv: the last part of the file; mnist has its own test set
+  std::int64_t image_size = 64;      // captions: pixels of the square that each image is scaled and cropped to
+  double validation_fraction = 0.1;  // before the test part; mnist: its t10k files unless this key is given
+  double test_fraction = 0;          // the last part of the samples; mnist: its t10k files
   std::int64_t batch_size = 16;      // samples per rank and micro-batch
 
   static void visit(auto& self, auto&& field) {
@@ -50,7 +52,9 @@ struct DataConfig {
     field("tokenizer", self.tokenizer);
     field("vocabulary", self.vocabulary);
     field("target", self.target);
+    field("image_size", self.image_size);
     field("validation_fraction", self.validation_fraction);
+    field("test_fraction", self.test_fraction);
     field("batch_size", self.batch_size);
   }
 };
@@ -98,6 +102,7 @@ struct TrainConfig {
   std::int64_t validate_every = 0;    // steps; 0 = at each epoch's end
   std::int64_t validate_batches = 0;  // batches per rank in one validation; 0 = all
   std::int64_t log_every = 10;
+  bool test = false;               // a test after training: needs test data
   std::int64_t sample_tokens = 0;  // gpt: tokens of text written by the model at train end
   bool deterministic = true;
   std::string device = "cpu";  // cpu | cuda
@@ -111,6 +116,7 @@ struct TrainConfig {
     field("validate_every", self.validate_every);
     field("validate_batches", self.validate_batches);
     field("log_every", self.log_every);
+    field("test", self.test);
     field("sample_tokens", self.sample_tokens);
     field("deterministic", self.deterministic);
     field("device", self.device);
