@@ -239,6 +239,10 @@ WorkerDone Worker::train(const StartWorker& start) {
   if (!dataset) return refused(dataset.error(), "data");
   if (Status fits = check_size(config, start.facts, *dataset); !fits)
     return refused(fits.error(), "data.batch_size");
+  if (config.train.test && dataset->test_size() == 0) {
+    const Error error{ErrorCode::kMismatch, "train.test: there is no test data; give data.test_fraction"};
+    return refused(error, "train.test");
+  }
   const DatasetFacts data_facts = dataset->facts();
   const at::ScalarType compute_type = config.train.precision == "bf16" ? at::kBFloat16 : at::kFloat;
   Result<Model> model = make_model(config.model, data_facts, config.train.seed, compute_type);
