@@ -1,0 +1,33 @@
+"""Adds to metrics.jsonl how the learning rate and the gradient norm moved between two lines.
+
+    plugins:
+      - use: lr_monitor
+        scope: job
+        with: {every: 10}
+
+metrics.jsonl itself holds `lr` and `grad_norm` of single steps; these are over all steps of a window: `lr_min`,
+`lr_max`, `grad_norm_mean` and `grad_norm_max`, in the next line that is written.  A spike between two lines shows.
+"""
+
+from bulkhead import Plugin
+
+
+class LrMonitor(Plugin):
+    def __init__(self, every: int = 10):
+        """every: steps in a window, ≥ 1; best the run's `train.log_every`."""
+        if every < 1:
+            raise ValueError(f"every must be at least 1, not {every}")
+        self.every = every
+        self.rates, self.norms = [], []
+
+    def on_step_end(self, ctx):
+        if not ctx.is_main:
+            return
+        self.rates.append(ctx.lr)
+        self.norms.append(ctx.grad_norm)
+        if len(self.rates) >= self.every:
+            mean = sum(self.norms) / len(self.norms)
+            found = {"lr_min": min(self.rates), "lr_max": max(self.rates)}
+            found.update(grad_norm_mean=mean, grad_norm_max=max(self.norms))
+            self.rates, self.norms = [], []
+            ctx.log_metrics(found)
