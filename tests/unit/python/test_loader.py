@@ -127,7 +127,7 @@ def test_attributes_that_will_not_survive_are_warned_about(plugin_file, capsys):
         ("def on_step_ned(self, ctx): pass",
          'P.on_step_ned: there is no hook "on_step_ned"; did you mean "on_step_end"?'),
         ("def transform_batch(self, batch, ctx): pass",
-         'P.transform_batch: there is no hook "transform_batch"; did you mean "transform_train_batch"?'),
+         'P.transform_batch: there is no hook "transform_batch"; did you mean "transform_test_batch"?'),
         ("def should_save(self, ctx): pass",
          'P.should_save: there is no hook "should_save"; did you mean "should_stop"?'),
         ("def setpu(self, ctx): pass",

@@ -22,7 +22,9 @@ class Bench:
         config = {"with": given}
         self.loaded = loader.construct(cls, config, "rank")
         self.sent = []
-        self.runner = Runner(self.loaded, FACTS, GlobalSeeds() if seeded else None, self._send)
+        self.answers = {}  # number of the question → its answer
+        seeds = GlobalSeeds() if seeded else None
+        self.runner = Runner(self.loaded, FACTS, seeds, self._send, lambda seq, number: self.answers[number])
 
     def _send(self, envelope, payloads):
         frames = messages.frames_of(envelope, payloads)
@@ -49,7 +51,7 @@ def test_a_notify_hook_gets_ctx_and_answers_with_control():
     reply, _ = Bench(P).call("on_step_end", global_step=3, lr=0.5, metrics={"loss": 2.0})
     assert reply["failure"] is None and reply["seconds"] >= 0
     assert reply["control"] == {"stop": True, "stop_epoch": False, "save": True, "validate": False, "log": False,
-                                "reason": "enough"}  # fmt: skip
+                                "reason": "enough", "settings": []}  # fmt: skip
 
 
 def test_every_field_of_ctx_can_be_read():
@@ -58,7 +60,7 @@ def test_every_field_of_ctx_can_be_read():
             names = """
                 rank local_rank node_rank world_size local_world_size is_distributed is_main device map_loc generation
                 scope epoch global_step step_in_epoch epoch_length max_steps max_epochs micro_batch lr grad_norm
-                metrics best_metric project run_dir call_id replaying rng control"""
+                metrics best_metric project run_dir call_id replaying exception sample path rng control"""
             for name in names.split():
                 getattr(ctx, name)
             with pytest.raises(AttributeError):

@@ -173,7 +173,7 @@ TENSOR = {"name": "x", "dtype": "float32", "shape": [2]}
         ([call_with(batch=[{**TENSOR, "shape": [2**40, 2**40]}])], 'batch "x" is too large'),
         ([call_with(batch=[{**TENSOR, "shape": [1] * 9}])], 'batch "x" has too many dimensions'),
         ([call_with(batch=[{**TENSOR, "dtype": "int4"}])], 'batch "x" "int4" is not a tensor type'),
-        ([call_with(batch=[TENSOR] * 257)], "batch holds too many tensors"),
+        ([call_with(batch=[TENSOR] * 4097)], "batch holds too many tensors"),
         ([call_with(state={"bytes": -1})], "state has a negative size"),
         ([call_with(state={})], 'state has no "bytes"'),
         ([msgpack.packb({"type": "stop", "reason": "x" * (2 << 20)})], "not an envelope"),
