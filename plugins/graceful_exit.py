@@ -29,6 +29,8 @@ class GracefulExit(Plugin):
                 raise ValueError(f'signals: there is no "{name}"; there are {known}')
             if name in ("SIGKILL", "SIGSTOP"):
                 raise ValueError(f"signals: {name} cannot be caught")
+            if name in ("SIGINT", "SIGTERM"):
+                raise ValueError(f"signals: by {name} the coordinator ends this process; take another")
         if not file:
             raise ValueError("file must be a path, not empty")
         self.file, self.signals = file, list(signals)

@@ -7,7 +7,7 @@
 RUN_DIR/settings.yaml (YAML, or JSON in a .json file), any of:
 
     grad_accum: 4          # micro-batches per rank and optimizer step
-    lr: 1.0e-4             # until it is changed again; null gives it back to the schedule
+    lr: 1e-4               # until it is changed again; null gives it back to the schedule
     log_every: 20          # steps
     validate_every: 500    # steps
     save_every: 1000       # steps
@@ -38,12 +38,22 @@ def read(path: str) -> dict:
         return {}
     if not isinstance(found, dict):
         raise ValueError(f"{path} must hold a map of settings, not {type(found).__name__}")
-    for name, value in found.items():
-        if name not in NAMES:
-            raise ValueError(f'{path}: there is no setting "{name}"; there are {", ".join(NAMES)}')
-        if isinstance(value, bool) or not (isinstance(value, (int, float)) or (value is None and name == "lr")):
-            raise ValueError(f"{path}: {name} must be a number, not {value!r}")
-    return found
+    return {name: _number(path, name, value) for name, value in found.items()}
+
+
+def _number(path, name, value):
+    if name not in NAMES:
+        raise ValueError(f'{path}: there is no setting "{name}"; there are {", ".join(NAMES)}')
+    if value is None and name == "lr":
+        return None
+    try:
+        # YAML 1.1 takes 1e-4, without a dot, for a text.
+        number = float(value) if isinstance(value, str) else value
+        if isinstance(number, (int, float)) and not isinstance(number, bool):
+            return number
+    except ValueError:
+        pass
+    raise ValueError(f"{path}: {name} must be a number, not {value!r}")
 
 
 def _parse(path, text):

@@ -5,7 +5,8 @@
         with: {alpha: 1.0, path: neon.safetensors, load: false}
 
 Train on what a model should get away from, e.g. its own samples, and use the result.  The base is what the model was
-when training began; rank 0 holds it, and every checkpoint with it.  Base 1.0, trained 1.5 and α 1 give 0.5.
+when training began or, in a run resumed from a checkpoint that does not know this plugin, at the resume; rank 0 holds
+it, and every checkpoint with it.  Base 1.0, trained 1.5 and α 1 give 0.5.
 (Alemohammad, Wang, Baraniuk: "Neon: Negative Extrapolation From Self-Training Improves Image Generation", 2025, as in
 damian0815's fork of EveryDream2.)
 """
@@ -38,11 +39,13 @@ class Neon(Plugin):
         if ctx.is_main:
             self.base = ctx.weights()
 
+    def on_load(self, ctx):
+        if ctx.is_main and self.base is None:
+            self.base = ctx.weights()
+
     def on_train_end(self, ctx):
         if not ctx.is_main:
             return
-        if self.base is None:
-            raise RuntimeError("neon was not there when training began, so it has no weights to start from")
         result = extrapolated(self.base, ctx.weights(), self.alpha)
         _weight_files.write(os.path.join(ctx.run_dir, self.path), result, plugin="neon", alpha=self.alpha)
         if self.load:

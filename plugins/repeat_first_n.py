@@ -19,7 +19,7 @@ from bulkhead import Plugin
 
 
 class RepeatFirstN(Plugin):
-    raises = (ValueError,)  # weights that are not finite: no average will mend them
+    raises = (ValueError,)  # weights that are not finite, or no start to go back to: no average will mend that
 
     def __init__(self, n_epochs: int, path: str = "repeat_first_n.safetensors"):
         """n_epochs: epochs in a cycle, ≥ 1; must divide the run's `train.max_epochs`, else the run is refused.
@@ -42,6 +42,10 @@ class RepeatFirstN(Plugin):
     def on_train_start(self, ctx):
         if ctx.is_main:
             self.initial = ctx.weights()
+
+    def on_load(self, ctx):
+        if ctx.is_main and self.initial is None:
+            raise ValueError("repeat_first_n was not there when training began, so it has no start to go back to")
 
     def on_step_start(self, ctx):
         # What is set here holds from the next step on.

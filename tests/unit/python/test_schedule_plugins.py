@@ -1,6 +1,7 @@
 """Plugins that change settings while training goes on: accumulation, checkpoints, hot settings; and lr_monitor."""
 
 import json
+import math
 
 import pytest
 from shipped_plugins import make, module_of, restarted
@@ -79,6 +80,18 @@ def test_lr_monitor_sums_up_each_window():
     ]  # fmt: skip
 
 
+def test_lr_monitor_counts_norms_that_are_not_finite():
+    plugin = make("lr_monitor", every=2)
+    found = [
+        run_hook(plugin, "on_step_end", lr=0.1, grad_norm=norm).metrics
+        for norm in (math.nan, 2.0, math.inf, math.nan)
+    ]
+    assert found[1] == {
+        "lr_min": 0.1, "lr_max": 0.1, "grad_norm_mean": 2.0, "grad_norm_max": 2.0, "grad_norm_not_finite": 1,
+    }  # fmt: skip
+    assert found[3] == {"lr_min": 0.1, "lr_max": 0.1, "grad_norm_not_finite": 2}
+
+
 def test_lr_monitor_speaks_for_rank_0_only():
     assert run_hook(make("lr_monitor", every=1), "on_step_end", rank=1, lr=0.1, grad_norm=1.0).metrics == {}
 
@@ -139,7 +152,7 @@ def settings(tmp_path):
 def test_hot_settings_sets_what_has_changed_since_it_was_read(settings):
     plugin = make("hot_settings")
     assert settings(plugin, 0).control.settings == {}
-    assert settings(plugin, 1, "lr: 1.0e-4\ngrad_accum: 4\n").control.settings == {"lr": 1e-4, "grad_accum": 4}
+    assert settings(plugin, 1, "lr: 1e-4\ngrad_accum: 4\n").control.settings == {"lr": 1e-4, "grad_accum": 4}
     assert settings(plugin, 2).control.settings == {}
     plugin = restarted(plugin, "hot_settings")
     result = settings(plugin, 3, "lr: null\ngrad_accum: 4\n")

@@ -145,6 +145,7 @@ def test_graceful_exit_removes_its_file_with_the_last_checkpoint_only(tmp_path):
         ({"signals": ["SIGUSR9"]}, 'there is no "SIGUSR9"; there are .*SIGUSR1'),
         ({"signals": ["SIG_IGN"]}, 'there is no "SIG_IGN"'),
         ({"signals": ["SIGKILL"]}, "SIGKILL cannot be caught"),
+        ({"signals": ["SIGTERM"]}, "by SIGTERM the coordinator ends this process"),
         ({"file": ""}, "file must be a path"),
     ],
 )

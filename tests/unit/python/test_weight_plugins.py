@@ -20,10 +20,10 @@ def weights(value):
 class Run:
     """A run of one plugin: calls hooks, and does with the weights and the learning rate what it asks."""
 
-    def __init__(self, plugin, run_dir, start=1.0, rank=0, max_epochs=0):
+    def __init__(self, plugin, run_dir, start=1.0, rank=0, max_epochs=0, fresh=True):
         self.plugin, self.run_dir, self.rank, self.max_epochs = plugin, str(run_dir), rank, max_epochs
         self.weights, self.step, self.epoch, self.lr, self.logs = weights(start), 0, 0, None, []
-        self.call("on_train_start")
+        self.call("on_train_start" if fresh else "on_load")
 
     def call(self, hook, **about):
         about = {"global_step": self.step, "epoch": self.epoch, "max_epochs": self.max_epochs, **about}
@@ -96,10 +96,18 @@ def test_neon_keeps_its_base_over_a_restart(tmp_path):
     assert same(run.file("neon.safetensors"), 0.5)
 
 
-def test_neon_that_comes_late_says_so(tmp_path):
-    with pytest.raises(RuntimeError, match="was not there when training began"):
-        run_hook(make("neon"), "on_train_end", weights=weights(1), run_dir=str(tmp_path))
-    assert os.listdir(tmp_path) == []
+def test_neon_that_comes_with_a_resume_starts_from_there_and_else_does_not(tmp_path):
+    late = Run(make("neon"), tmp_path, start=1.0, fresh=False)
+    late.weights = weights(1.5)
+    late.end()
+    assert same(late.file("neon.safetensors"), 0.5)
+    run = Run(make("neon"), tmp_path, start=1.0)
+    run.weights = weights(1.25)
+    run.plugin = restarted(run.plugin, "neon")
+    run.call("on_load")
+    run.weights = weights(1.5)
+    run.end()
+    assert same(run.file("neon.safetensors"), 0.5)
 
 
 # ----- repeat_first_n -----
@@ -158,6 +166,11 @@ def test_repeat_first_n_ends_a_run_whose_weights_are_not_finite(tmp_path, bad):
     result = run.call("on_epoch_end", raise_errors=False)
     assert result.failure["type"] == "ValueError" and result.fatal
     assert result.failure["message"] == 'repeat_first_n: "layer.bias" is not finite at the end of cycle 0'
+
+
+def test_repeat_first_n_that_comes_with_a_resume_ends_the_run(tmp_path):
+    result = run_hook(make("repeat_first_n", n_epochs=1), "on_load", raise_errors=False)
+    assert result.fatal and "was not there when training began" in result.failure["message"]
 
 
 def test_repeat_first_n_that_ends_within_its_first_cycle_leaves_the_weights(tmp_path):
