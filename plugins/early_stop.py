@@ -2,7 +2,7 @@
 
     plugins:
       - use: early_stop
-        with: {patience: 3, min_delta: 0.0, metric: loss, greater: false, on: validate}
+        with: {patience: 3, min_delta: 0.0, metric: loss, greater: false, when: validate}
 
 Better is strictly better.  Where the metric is never reported it never stops, and says so once in the log.  Its state
 (best value, times since) survives crashes and resumes.
@@ -12,7 +12,7 @@ import math
 
 from bulkhead import Plugin
 
-WHEN = {"validate": "validations", "save": "saves"}
+UNITS = {"validate": "validations", "save": "saves"}
 
 
 class EarlyStop(Plugin):
@@ -22,26 +22,30 @@ class EarlyStop(Plugin):
         min_delta: float = 0.0,
         metric: str = "loss",
         greater: bool = False,
-        on: str = "validate",
+        when: str = "validate",
     ):
         """patience: validations (or saves) in a row without a better value, ≥ 1.
 
         min_delta: how much better a value must be to count, ≥ 0.
         metric: its name in the validation, e.g. "loss" or "accuracy".
         greater: true, greater is better; false, less is.
-        on: "validate", each validation counts; "save", each save counts, with the best value of the validations so far.
+        when: "validate", each validation counts; "save", each save does, with the best value of the validations so far.
         """
         if patience < 1:
             raise ValueError(f"patience must be at least 1, not {patience}")
         if not min_delta >= 0:
             raise ValueError(f"min_delta must be at least 0, not {min_delta}")
-        if on not in WHEN:
-            raise ValueError(f'on must be {" or ".join(WHEN)}, not "{on}"')
-        self.patience, self.min_delta, self.metric, self.greater, self.on = patience, min_delta, metric, greater, on
+        if when not in UNITS:
+            raise ValueError(f'when must be {" or ".join(UNITS)}, not "{when}"')
+        self.patience, self.min_delta, self.metric, self.greater, self.when = patience, min_delta, metric, greater, when
         worst = -math.inf if greater else math.inf
         self.best, self.bad = worst, 0
         self.seen = worst  # best of all validations: what a save is judged by
         self.measured = self.warned = False
+
+    def setup(self, ctx):
+        if ctx.scope == "node":  # its process hears of a validation once for each rank
+            raise ValueError("early_stop counts validations, so it needs scope rank or job, not node")
 
     def on_validate_end(self, ctx):
         value = ctx.metrics.get(self.metric)
@@ -51,11 +55,11 @@ class EarlyStop(Plugin):
         self.measured = True
         if self._better(value, self.seen, 0):
             self.seen = value
-        if self.on == "validate":
+        if self.when == "validate":
             self._judge(value, ctx)
 
     def on_save_end(self, ctx):
-        if self.on != "save":
+        if self.when != "save":
             return
         if self.measured:
             self._judge(self.seen, ctx)
@@ -68,7 +72,7 @@ class EarlyStop(Plugin):
         else:
             self.bad += 1
         if self.bad >= self.patience:
-            ctx.control.stop(f"no better {self.metric} in {self.bad} {WHEN[self.on]} (best {self.best:.6g})")
+            ctx.control.stop(f"no better {self.metric} in {self.bad} {UNITS[self.when]} (best {self.best:.6g})")
 
     def _better(self, value, than, by):
         """A NaN is never better."""

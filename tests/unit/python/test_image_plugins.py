@@ -50,8 +50,9 @@ def test_image_jitter_draws_both_factors_within_their_ranges():
 
 
 @pytest.mark.parametrize(
-    "name, given", [("image_flip", {"probability": -0.1}), ("image_jitter", {"brightness": 2}), ("image_jitter", {"contrast": -1})]
-)  # fmt: skip
+    "name, given",
+    [("image_flip", {"probability": -0.1}), ("image_jitter", {"brightness": 2}), ("image_jitter", {"contrast": -1})],
+)
 def test_image_plugins_refuse_what_makes_no_sense(name, given):
     with pytest.raises(Exception, match=f"{next(iter(given))} must be from 0 to 1"):
         make(name, **given)

@@ -65,7 +65,7 @@ def saves(plugin, values):
 
 
 def test_early_stop_on_saves_stops_at_the_fifth_of_conformance_7_9():
-    given = {"on": "save", "patience": 3, "metric": "accuracy", "greater": True}
+    given = {"when": "save", "patience": 3, "metric": "accuracy", "greater": True}
     assert saves(make("early_stop", **given), [0.5, 0.6, 0.6, 0.6, 0.6]) == 5
     # The best so far counts, not the last: a worse validation before a save changes nothing.
     assert saves(make("early_stop", **given), [0.5, 0.6, 0.1, 0.2, 0.3]) == 5
@@ -79,18 +79,23 @@ def test_early_stop_without_its_metric_never_stops_and_says_so_once():
     assert [result.logs for result in results[:2]] == [
         ['early_stop has no "bleu" to judge by: a validation reports accuracy, loss'], [],
     ]  # fmt: skip
-    on_saves = make("early_stop", on="save", patience=1)
+    on_saves = make("early_stop", when="save", patience=1)
     results = [run_hook(on_saves, "on_save_end") for _ in range(5)]
     assert not any(result.control for result in results)
     assert [len(result.logs) for result in results] == [1, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
-    "given", [{"patience": 0}, {"min_delta": -0.1}, {"min_delta": float("nan")}, {"on": "epoch"}]
+    "given", [{"patience": 0}, {"min_delta": -0.1}, {"min_delta": float("nan")}, {"when": "epoch"}]
 )
 def test_early_stop_refuses_what_makes_no_sense(given):
     with pytest.raises(Exception, match=f"{next(iter(given))} must be"):
         make("early_stop", **given)
+
+
+def test_early_stop_needs_a_process_that_hears_of_a_validation_once():
+    with pytest.raises(ValueError, match="needs scope rank or job, not node"):
+        run_hook(make("early_stop"), "setup", scope="node")
 
 
 # ----- graceful_exit -----

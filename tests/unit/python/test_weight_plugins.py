@@ -254,7 +254,8 @@ def test_swa_that_never_begins_says_so(tmp_path):
     run = Run(make("swa", start_epoch=9), tmp_path)
     run.end_epoch(3.0)
     run.end()
-    assert os.listdir(tmp_path) == [] and run.logs == ["swa: training ended before its start, so there is nothing to average"]
+    assert os.listdir(tmp_path) == []
+    assert run.logs == ["swa: training ended before its start, so there is nothing to average"]
 
 
 # ----- All of them -----
