@@ -1,5 +1,6 @@
 """Plugins that change captions: exact strings of CONFORMANCE 7.5, and draws that belong to the sample."""
 
+import json
 import random
 
 import pytest
@@ -113,6 +114,33 @@ def test_caption_hint_tells_where_the_image_lies(source, path, caption, expected
     assert caption_of(make("caption_hint", source=source), caption, path=path) == expected
 
 
+@pytest.mark.parametrize(
+    "source, known, hint",
+    [
+        ("folder_tags", {"tags": ["old", "stone "]}, "tags: old, stone"),
+        ("folder_tags", {"tags": "old,stone"}, "tags: old, stone"),
+        ("folder_title_and_tags", {"title": " Cusco", "tags": ["old"]}, "title: Cusco, tags: old"),
+        ("folder_title_and_tags", {"tags": ["old"]}, "tags: old"),
+        ("image_title_and_tags", {"title": "Cusco"}, "title: Cusco"),
+        ("folder_metadata", {"a": [1]}, 'metadata: {\n  "a": [\n    1\n  ]\n}'),
+        ("folder_tags", {"title": "x"}, ""),
+        ("image_title_and_tags", None, ""),
+    ],
+)
+def test_caption_hint_reads_what_lies_beside_the_image(tmp_path, source, known, hint):
+    if known is not None:
+        (tmp_path / ("x.json" if source.startswith("image") else "metadata.json")).write_text(json.dumps(known))
+    expected = f"Hint: {hint}\nDescribe." if hint else "Describe."
+    assert caption_of(make("caption_hint", source=source), "Describe.", path=str(tmp_path / "x.jpg")) == expected
+
+
+@pytest.mark.parametrize("text, words", [("{", "is no JSON"), ("[1]", "must hold a map, not list")])
+def test_caption_hint_names_the_file_that_is_wrong(tmp_path, text, words):
+    (tmp_path / "metadata.json").write_text(text)
+    with pytest.raises(ValueError, match=f"{tmp_path}/metadata.json {words}"):
+        caption_of(make("caption_hint", source="folder_tags"), "x", path=str(tmp_path / "x.jpg"))
+
+
 # ----- caption_dropout -----
 
 
@@ -142,7 +170,7 @@ def test_caption_dropout_drops_the_same_samples_on_every_rank():
         ("caption_shuffle", {"keep": -1}, "keep must be at least 0, not -1"),
         ("caption_shuffle", {"separator": " "}, "separator must be a visible character"),
         ("caption_remove", {"csv": " , "}, 'csv must hold a word to remove, not " , "'),
-        ("caption_hint", {"source": "folder"}, 'source must be leaf_directory or filename, not "folder"'),
+        ("caption_hint", {"source": "folder"}, 'source must be one of leaf_directory, filename, .*, not "folder"'),
         ("caption_dropout", {"probability": 1.5}, "probability must be from 0 to 1, not 1.5"),
         ("caption_append", {}, "with.text is missing"),
     ],
