@@ -3,6 +3,9 @@
 import pathlib
 import sys
 
+import pytest
+
+from bulkhead.loader import Refusal
 from bulkhead.testing import load, run_hook
 
 PLUGINS = pathlib.Path(__file__).resolve().parents[3] / "plugins"
@@ -11,6 +14,12 @@ PLUGINS = pathlib.Path(__file__).resolve().parents[3] / "plugins"
 def make(name, **given):
     """A shipped plugin by its file's stem, constructed with `given`."""
     return load(str(PLUGINS / f"{name}.py"), **given)
+
+
+def assert_refused(name, words, **given):
+    """The host refuses `given` in a sentence that holds `words` (a regular expression)."""
+    with pytest.raises(Refusal, match=words):
+        make(name, **given)
 
 
 def module_of(plugin):

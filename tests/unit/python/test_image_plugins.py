@@ -1,8 +1,7 @@
 """Plugins that change images: image_flip and image_jitter."""
 
 import numpy as np
-import pytest
-from shipped_plugins import make, module_of
+from shipped_plugins import assert_refused, make, module_of
 
 from bulkhead.testing import run_hook
 
@@ -49,10 +48,7 @@ def test_image_jitter_draws_both_factors_within_their_ranges():
     assert image_of(make("image_jitter", brightness=0, contrast=0)).tolist() == IMAGE.tolist()
 
 
-@pytest.mark.parametrize(
-    "name, given",
-    [("image_flip", {"probability": -0.1}), ("image_jitter", {"brightness": 2}), ("image_jitter", {"contrast": -1})],
-)
-def test_image_plugins_refuse_what_makes_no_sense(name, given):
-    with pytest.raises(Exception, match=f"{next(iter(given))} must be from 0 to 1"):
-        make(name, **given)
+def test_image_plugins_refuse_what_makes_no_sense():
+    assert_refused("image_flip", "probability must be from 0 to 1, not -0.1", probability=-0.1)
+    assert_refused("image_jitter", "brightness must be from 0 to 1, not 2.0", brightness=2)
+    assert_refused("image_jitter", "contrast must be from 0 to 1, not -1.0", contrast=-1)

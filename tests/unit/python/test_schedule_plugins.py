@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from shipped_plugins import make, module_of, restarted
+from shipped_plugins import assert_refused, make, module_of, restarted
 
 from bulkhead.testing import run_hook
 
@@ -47,20 +47,15 @@ def test_grad_accum_stays_and_says_so_once_behind_the_last_epoch():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "given, error, words",
-    [
+def test_grad_accum_is_refused_at_start_with_arguments_that_make_no_sense():
+    for given, error, words in (
         ({"curve": "log"}, "NotImplementedError", 'curve must be "linear", not "log"'),
         ({"end_epoch": 3}, "ValueError", r"end_epoch must be greater than begin_epoch \(3\), not 3"),
         ({"begin_epoch": -1}, "ValueError", "begin_epoch must be at least 0"),
         ({"end_grad_accum": 0}, "ValueError", "end_grad_accum must be at least 1, not 0"),
         ({"end_grad_acum": 1}, "", 'did you mean "end_grad_accum"'),
-    ],
-)
-def test_grad_accum_is_refused_at_start_with_arguments_that_make_no_sense(given, error, words):
-    with pytest.raises(Exception, match=words) as refusal:
-        make("grad_accum_schedule", **{**SHIPPED, **given})
-    assert error in str(refusal.value)
+    ):
+        assert_refused("grad_accum_schedule", f"{error}.*{words}", **{**SHIPPED, **given})
 
 
 # ----- lr_monitor -----
@@ -99,9 +94,8 @@ def test_lr_monitor_speaks_for_rank_0_only():
 # ----- rolling_checkpoint (CONFORMANCE 7.5, EveryDream2's save steps) -----
 
 
-@pytest.mark.parametrize(
-    "every, epoch, length, steps",
-    [
+def test_rolling_checkpoint_saves_at_everydream2s_steps():
+    for every, epoch, length, steps in (
         (1, 0, 100, [99]),
         (1, 7, 100, [99]),
         (2, 0, 100, []),
@@ -111,16 +105,14 @@ def test_lr_monitor_speaks_for_rank_0_only():
         (0.001, 0, 3, [0, 1, 2]),
         (0.9, 0, 100, [99]),
         (1, 0, 0, []),
-    ],
-)
-def test_rolling_checkpoint_saves_at_everydream2s_steps(every, epoch, length, steps):
-    plugin = make("rolling_checkpoint", every_n_epochs=every)
-    saved = []
-    for step in range(length):
-        asked = run_hook(plugin, "on_step_start", epoch=epoch, epoch_length=length, step_in_epoch=step).control
-        assert not asked.stop
-        saved += [step] if asked.save else []
-    assert saved == steps == module_of(plugin).save_steps(every, epoch, length)
+    ):
+        plugin = make("rolling_checkpoint", every_n_epochs=every)
+        saved = []
+        for step in range(length):
+            asked = run_hook(plugin, "on_step_start", epoch=epoch, epoch_length=length, step_in_epoch=step).control
+            assert not asked.stop
+            saved += [step] if asked.save else []
+        assert saved == steps == module_of(plugin).save_steps(every, epoch, length)
 
 
 def test_rolling_checkpoint_can_say_how_many_are_kept():
@@ -128,10 +120,10 @@ def test_rolling_checkpoint_can_say_how_many_are_kept():
     assert run_hook(make("rolling_checkpoint"), "configure", config={}).value == {}
 
 
-@pytest.mark.parametrize("given", [{"every_n_epochs": 0}, {"every_n_epochs": 1.5}, {"keep": -1}])
-def test_rolling_checkpoint_refuses_what_makes_no_sense(given):
-    with pytest.raises(Exception, match=next(iter(given))):
-        make("rolling_checkpoint", **given)
+def test_rolling_checkpoint_refuses_what_makes_no_sense():
+    for every in (0, -1, 1.5):
+        assert_refused("rolling_checkpoint", "every_n_epochs must be a whole number from 1 on", every_n_epochs=every)
+    assert_refused("rolling_checkpoint", "keep must be at least 0, not -1", keep=-1)
 
 
 # ----- hot_settings -----
@@ -166,9 +158,8 @@ def test_hot_settings_reads_json_too(settings):
     assert settings(plugin, 1, text, "train.json").control.settings == json.loads(text)
 
 
-@pytest.mark.parametrize(
-    "text, words",
-    [
+def test_hot_settings_says_what_is_wrong_and_goes_on(settings):
+    for text, words in (
         ("lr: [", "is no YAML"),
         ("- lr", "must hold a map of settings, not list"),
         ("batch_size: 4", 'there is no setting "batch_size"; there are grad_accum, log_every, lr'),
@@ -176,13 +167,11 @@ def test_hot_settings_reads_json_too(settings):
         ("log_every: true", "log_every must be a number, not True"),
         ("grad_accum: 0", "grad_accum must be a whole number of 1 or more, not 0"),
         ("grad_accum: null", "grad_accum must be a number, not None"),
-    ],
-)
-def test_hot_settings_says_what_is_wrong_and_goes_on(settings, text, words):
-    plugin = make("hot_settings")
-    result = settings(plugin, 1, text)
-    assert result.control.settings == {} and len(result.logs) == 1 and words in result.logs[0]
-    assert settings(plugin, 2, "lr: 0.5").control.settings == {"lr": 0.5}
+    ):
+        plugin = make("hot_settings")
+        result = settings(plugin, 1, text)
+        assert result.control.settings == {} and len(result.logs) == 1 and words in result.logs[0]
+        assert settings(plugin, 2, "lr: 0.5").control.settings == {"lr": 0.5}
 
 
 def test_hot_settings_refuses_a_bad_file_at_start(tmp_path):
