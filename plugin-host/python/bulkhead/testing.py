@@ -102,6 +102,7 @@ def load(plugin: Union[str, Type[Plugin]], /, *, facts: Optional[Mapping[str, An
 def run_hook(
     plugin: Plugin,
     hook: str,
+    /,
     *,
     batch: Optional[Mapping[str, Any]] = None,
     image: Any = None,
