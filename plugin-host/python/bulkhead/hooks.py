@@ -5,6 +5,7 @@ Values and pure functions only.
 
 from __future__ import annotations
 
+import difflib
 from typing import Iterable
 
 NOTIFY, TRANSFORM, SAMPLE, STATE = "notify", "transform", "sample", "state"
@@ -97,13 +98,10 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 
 
 def nearest_hook(name: str) -> str:
-    """The closest hook that begins like `name`, which has one of HOOK_PREFIXES, however far it is.
-
-    Of equally close ones the longest: a word was rather left out than replaced.
-    """
+    """The hook that begins like `name`, which has one of HOOK_PREFIXES, and shares most of its letters in order."""
     prefix = next(prefix for prefix in HOOK_PREFIXES if name.startswith(prefix))
     alike = (hook for hook in HOOKS if hook.startswith(prefix))
-    return min(alike, key=lambda hook: (edit_distance(name, hook), -len(hook)))
+    return max(alike, key=lambda hook: difflib.SequenceMatcher(None, name, hook).ratio())
 
 
 def mistaken_hook(name: str) -> str:

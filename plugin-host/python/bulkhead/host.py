@@ -249,6 +249,17 @@ def _open_streams() -> None:
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
+def _empty_streams() -> None:
+    """What cannot be written any more (a full disk) shall not change the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
 def main() -> int:
     """Runs the host of this process; returns the exit status."""
     global _current
@@ -264,6 +275,8 @@ def main() -> int:
     except Malformed as malformed:
         print(f"bulkhead host: a message breaks the protocol: {malformed}", file=sys.stderr)
         return 1
+    finally:
+        _empty_streams()
 
 
 if __name__ == "__main__":

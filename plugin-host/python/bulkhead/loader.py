@@ -140,6 +140,7 @@ def _import_file(path: str) -> Any:
     # Modules beside the file can be imported, but never hide the standard library or the environment.
     sys.path.append(os.path.dirname(os.path.abspath(path.rstrip("/"))))
     module = importlib.util.module_from_spec(spec)
+    registry.forget(unique)
     sys.modules[unique] = module
     _run_import(lambda: spec.loader.exec_module(module), name)
     return module, name

@@ -47,6 +47,12 @@ def registered_in(module: str) -> List[type]:
     return [cls for cls in _names if cls.__module__ == module]
 
 
+def forget(module: str) -> None:
+    """The module of this name is about to be run again."""
+    for cls in registered_in(module):
+        del _names[cls]
+
+
 def place_of(cls: Any) -> str:
     """For people: "Ema (plug.py:12)"; the line where it can be found."""
     try:

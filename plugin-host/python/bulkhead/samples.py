@@ -71,10 +71,10 @@ def as_image(value: Any, like: np.ndarray, what: str) -> np.ndarray:
         value = value.detach().cpu().numpy()
     array = np.asarray(value)
     if array.dtype != np.uint8:
-        found = wire.a(type(value)) if array.dtype == object else f"of type {array.dtype}"
+        found = wire.a(type(value)) if array.dtype == object else f"an array of type {array.dtype}"
         raise TypeError(f"{what} {found}; an image is uint8 {list(like.shape)}, like the one that came")
     if array.shape != like.shape:
-        raise ValueError(f"{what} of shape {list(array.shape)}; it must keep the shape {list(like.shape)} that came")
+        raise ValueError(f"{what} an array of shape {list(array.shape)}; it must keep the shape {list(like.shape)} that came")
     return array
 
 
@@ -142,7 +142,7 @@ class Samples:
         image = self.images[place]
         given = method(image, ctx)
         if given is not None:
-            self._set_image(place, as_image(given, image, "transform_image returned an image"))
+            self._set_image(place, as_image(given, image, "transform_image returned"))
 
     def _caption(self, place: int, method: Callable, ctx: Context) -> None:
         given = method(self.captions[place], ctx)

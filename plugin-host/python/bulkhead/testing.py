@@ -102,6 +102,7 @@ def load(plugin: Union[str, Type[Plugin]], /, *, facts: Optional[Mapping[str, An
 def run_hook(
     plugin: Plugin,
     hook: str,
+    /,
     *,
     batch: Optional[Mapping[str, Any]] = None,
     image: Any = None,
@@ -280,7 +281,8 @@ def _put_inputs(
 @contextlib.contextmanager
 def _borrowed_globals(known: Facts) -> Iterator[None]:
     """The host seeds global generators and has facts; a test process gets its own back."""
-    bits, numpy_state, python_state = np.random.get_bit_generator(), np.random.get_state(), random.getstate()
+    bits, numpy_state = np.random.get_bit_generator(), np.random.get_state(legacy=False)
+    python_state = random.getstate()
     facts_before = context_module.known_facts()
     context_module.set_facts(known)
     try:
