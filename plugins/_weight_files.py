@@ -3,6 +3,7 @@
 Not a plugin.  A file is complete or not there: it is written under another name in the same folder, then renamed.
 """
 
+import json
 import os
 from typing import Mapping
 
@@ -19,12 +20,14 @@ def check_path(path: str) -> str:
 
 
 def write(path: str, weights: Mapping[str, np.ndarray], **facts: object) -> None:
-    """`facts` are told in the file's metadata, as texts.  OSError when the disk is full or not writable."""
+    """`facts` are told in the file's metadata, as JSON under "bulkhead".  Equal arguments give equal bytes.
+
+    OSError when the disk is full or not writable; the file is then what it was before.
+    """
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    data = save(
-        {name: np.ascontiguousarray(array) for name, array in weights.items()},
-        {name: str(value) for name, value in facts.items()},
-    )
+    # One entry: the library writes several in an order that changes from process to process.
+    about = {"bulkhead": json.dumps(facts)}
+    data = save({name: np.ascontiguousarray(array) for name, array in weights.items()}, about)
     part = f"{path}.part"
     try:
         with open(part, "wb") as file:

@@ -133,7 +133,7 @@ class ExampleLogging(Plugin):
         self._print("load_state_dict", ctx)
 
     def _print(self, hook, ctx, what=""):
-        self.calls += hook != "state_dict"
+        self.calls += not hook.endswith("state_dict")
         again = ", replayed" if ctx.replaying else ""
         text = f"{self.calls} {hook}: rank {ctx.rank}, epoch {ctx.epoch}, step {ctx.global_step}{again}"
         print(f"{text}: {what}" if what != "" else text, flush=True)
