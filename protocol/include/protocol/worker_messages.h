@@ -38,7 +38,8 @@ struct StartWorker {
   std::vector<PluginRoute> routes;  // in list order; plugins this rank talks to
   std::string resume;               // checkpoint directory; empty = fresh
   bool restarted = false;           // not the first incarnation of the ranks
-  std::vector<std::string> relays;  // by rank: where its calls to shared plugin processes reach rank 0; empty: none
+  std::vector<std::string>
+      relays;  // by rank: where its calls to shared plugin processes reach rank 0; empty: none
 
   static void visit(auto& self, auto&& field) {
     field("generation", self.generation);
