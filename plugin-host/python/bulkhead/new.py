@@ -19,11 +19,11 @@ from bulkhead import new_templates as templates
 REFUSED = 2
 _OURS = ("bulkhead", "plugin")  # a module or class of this name would hide ours
 _CPP_WORDS = frozenset(
-    """alignas alignof and asm auto bitand bitor bool case catch char concept const consteval constexpr constinit decltype
-    default delete do double dynamic_cast enum explicit export extern float friend goto inline int long main mutable
-    namespace new noexcept not nullptr operator or private protected public register requires short signed sizeof static
-    static_assert std struct switch template this throw true false typedef typeid typename union unsigned using virtual
-    void volatile wchar_t xor""".split()
+    """alignas alignof and asm auto bitand bitor bool case catch char concept const consteval constexpr
+    constinit decltype default delete do double dynamic_cast enum explicit export extern float friend goto
+    inline int long main mutable namespace new noexcept not nullptr operator or private protected public
+    register requires short signed sizeof static static_assert std struct switch template this throw true
+    false typedef typeid typename union unsigned using virtual void volatile wchar_t xor""".split()
 )
 
 

@@ -37,6 +37,7 @@ import math
 import pathlib
 
 import pytest
+from bulkhead.loader import Refusal
 from bulkhead.testing import load, run_hook
 
 FILE = str(pathlib.Path(__file__).with_name("@NAME@.py"))
@@ -67,7 +68,7 @@ def test_it_goes_on_counting_after_a_crash():
 
 
 def test_a_patience_of_nothing_is_refused():
-    with pytest.raises(Exception, match="patience must be at least 1, not 0"):
+    with pytest.raises(Refusal, match="patience must be at least 1, not 0"):
         load(FILE, patience=0)
 '''
 

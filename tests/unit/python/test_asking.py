@@ -113,7 +113,8 @@ def test_only_hooks_that_all_ranks_call_together_may_gather(hook):
 def test_neither_node_scope_nor_an_observer_may_gather():
     def message(**about):
         with pytest.raises(RuntimeError) as caught:
-            run_hook(asking("on_step_end", lambda ctx: ctx.all_gather(1), **about.pop("of", {})), "on_step_end", **about)
+            plugin = asking("on_step_end", lambda ctx: ctx.all_gather(1), **about.pop("of", {}))
+            run_hook(plugin, "on_step_end", **about)
         return str(caught.value)
 
     assert message(scope="node").startswith("ctx.all_gather is not for scope node")

@@ -31,10 +31,12 @@ def native_host():
 
 def test_a_python_plugin_is_written_with_a_test_that_passes_and_checks_clean(tmp_path):
     made = make(tmp_path, "loss_guard")
-    assert made.returncode == 0 and made.stdout.startswith(f"wrote {tmp_path}/loss_guard.py and its test {tmp_path}/test_")
+    assert made.returncode == 0
+    assert made.stdout.startswith(f"wrote {tmp_path}/loss_guard.py and its test {tmp_path}/test_loss_guard.py\n")
     tested = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path / "test_loss_guard.py")
     assert tested.returncode == 0 and "4 passed" in tested.stdout
-    checked = run(sys.executable, "-m", "bulkhead.check", tmp_path / "loss_guard.py", "--with", '{"limit": 1, "patience": 2}')
+    given = '{"limit": 1, "patience": 2}'
+    checked = run(sys.executable, "-m", "bulkhead.check", tmp_path / "loss_guard.py", "--with", given)
     assert checked.returncode == 0 and "LossGuard" in checked.stdout and "stop" in checked.stdout
 
 
@@ -58,7 +60,8 @@ def test_a_native_plugin_builds_without_a_warning(tmp_path):
 def test_a_native_plugin_is_written_with_a_test_that_passes(tmp_path):
     make(tmp_path, "loss_guard", "cpp")
     program = tmp_path / "bulkhead"  # as the command: plugin check …
-    program.write_text(f'#!/bin/sh\nshift 2\nexec "{sys.executable}" -m bulkhead.check --native-host "{native_host()}" "$@"\n')
+    check = f'"{sys.executable}" -m bulkhead.check --native-host "{native_host()}"'
+    program.write_text(f'#!/bin/sh\nshift 2\nexec {check} "$@"\n')
     program.chmod(0o755)
     tested = run(tmp_path / "test_loss_guard.sh", BULKHEAD=program)
     assert tested.returncode == 0, tested.stdout + tested.stderr
@@ -110,4 +113,5 @@ def test_a_folder_that_is_none_is_refused(tmp_path, capsys):
 
 
 def test_classes_are_named_after_their_file():
-    assert [new.class_name(name) for name in ("loss_guard", "ema2", "MyThing", "_x")] == ["LossGuard", "Ema2", "MyThing", "X"]
+    names = {"loss_guard": "LossGuard", "ema2": "Ema2", "MyThing": "MyThing", "_x": "X"}
+    assert {name: new.class_name(name) for name in names} == names
