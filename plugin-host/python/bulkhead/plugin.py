@@ -189,10 +189,10 @@ class Plugin:
         """Each training image, uint8 [H,W,3], before it is normalised; ``ctx.sample`` is its number.
 
         ``ctx.path`` is its file.  `image` is read-only: return another array of the same shape, or a PIL image
-        (``Image.fromarray(image)`` makes one), or nothing to keep it.  All seeds are those of (run, plugin, hook, epoch,
-        sample): whichever rank or incarnation handles the sample, it comes out the same.  Plugins are chained in list
-        order, `prefetch` steps ahead; an exception fails the whole micro-batch, and the run file's ``on_poison`` says
-        what becomes of it.  ``ctx.metrics`` are those of the last step before the batch was sent.
+        (``Image.fromarray(image)`` makes one), or nothing to keep it.  All seeds are those of (run, plugin, hook,
+        epoch, sample): whichever rank or incarnation handles the sample, it comes out the same.  Plugins are chained
+        in list order, `prefetch` steps ahead; an exception fails the whole micro-batch, and the run file's
+        ``on_poison`` says what becomes of it.  ``ctx.metrics`` are those of the last step before the batch was sent.
         """
         return None
 

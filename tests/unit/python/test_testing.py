@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import bulkhead
-from bulkhead import Plugin, loader
+from bulkhead import Plugin, context, loader
 from bulkhead.testing import Asked, load, run_hook
 
 
@@ -85,7 +85,9 @@ def test_state_goes_from_one_plugin_to_another():
     assert second.limit == 5
 
 
-def test_the_seeds_are_those_of_the_call_and_the_process_gets_its_own_back():
+def test_the_seeds_are_those_of_the_call_and_the_process_gets_its_own_back(monkeypatch):
+    monkeypatch.setattr(context, "_facts", None)  # a host in this process has some
+
     class Draws(Plugin):
         def on_step_end(self, ctx):
             ctx.log_metrics({"a": random.random(), "b": np.random.rand(), "c": ctx.rng.random()})
