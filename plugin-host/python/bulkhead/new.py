@@ -46,7 +46,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     plugin, test = files
     print(f"wrote {plugin} and its test {test}")
     if options.lang == "py":
-        print(f"test it:  {shlex.quote(sys.executable)} -m pytest {shlex.quote(str(test))}")
+        print(f"test it:  {_with_package()}{shlex.quote(sys.executable)} -m pytest {shlex.quote(str(test))}")
         print(f"try it:   bulkhead plugin check {shlex.quote(str(plugin))}")
         print(f"use it:   plugins: [{{use: {plugin.name}, with: {{limit: 10.0}}}}]")
     else:
@@ -109,6 +109,12 @@ def _folder(path: str) -> pathlib.Path:
 
 def _sdk() -> pathlib.Path:
     return pathlib.Path(__file__).resolve().parents[2] / "sdk" / "include"
+
+
+def _with_package() -> str:
+    """What a command line needs in front, so that its Python finds this package."""
+    root = pathlib.Path(__file__).resolve().parents[1]
+    return "" if root.name in ("site-packages", "dist-packages") else f"PYTHONPATH={shlex.quote(str(root))} "
 
 
 def _filled(template: str, values: Dict[str, str]) -> str:

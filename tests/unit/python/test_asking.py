@@ -35,9 +35,9 @@ def test_settings_travel_with_control_and_the_last_said_counts():
 @pytest.mark.parametrize(
     "name, value, message",
     [
-        ("momentum", 1, "ctx.set: 'momentum' cannot be set; settable are grad_accum, log_every, lr, save_every, "
+        ("momentum", 1, 'ctx.set: "momentum" cannot be set; settable are grad_accum, log_every, lr, save_every, '
                         "validate_every"),
-        ("save_evry", 1, "ctx.set: 'save_evry' cannot be set; settable are grad_accum, log_every, lr, save_every, "
+        ("save_evry", 1, 'ctx.set: "save_evry" cannot be set; settable are grad_accum, log_every, lr, save_every, '
                          'validate_every; did you mean "save_every"?'),
         (3, 1, "ctx.set: 3 cannot be set; settable are grad_accum, log_every, lr, save_every, validate_every"),
         ("grad_accum", 0, "ctx.set: grad_accum must be a whole number of 1 or more, not 0"),
