@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import table
 
 from bulkhead import AskFailed, Plugin, hooks
 from bulkhead.testing import run_hook
@@ -32,7 +33,7 @@ def test_settings_travel_with_control_and_the_last_said_counts():
     assert result.control.settings == {"grad_accum": 4.0, "lr": None, "log_every": 0.0}
 
 
-@pytest.mark.parametrize(
+@table(
     "name, value, message",
     [
         ("momentum", 1, 'ctx.set: "momentum" cannot be set; settable are grad_accum, log_every, lr, save_every, '
@@ -99,7 +100,7 @@ def gathers(hook):
     return kind == hooks.NOTIFY and hook not in ("configure", "setup", "on_exception")
 
 
-@pytest.mark.parametrize("hook", hooks.HOOKS)
+@table("hook", hooks.HOOKS)
 def test_only_hooks_that_all_ranks_call_together_may_gather(hook):
     plugin = asking(hook, lambda ctx: ctx.all_gather(3))
     inputs = {"image": np.zeros((1, 1, 3), np.uint8)} if hooks.HOOKS[hook] == hooks.SAMPLE else {}
@@ -134,7 +135,7 @@ def test_what_the_rank_cannot_answer_is_raised_where_the_plugin_asked():
 SEEING = {"on_step_start", "on_optimizer_step_end", "on_step_end", "should_stop", "on_log", *hooks.WAITED}
 
 
-@pytest.mark.parametrize("hook", [hook for hook, kind in hooks.HOOKS.items() if kind == hooks.NOTIFY])
+@table("hook", [hook for hook, kind in hooks.HOOKS.items() if kind == hooks.NOTIFY])
 def test_weights_are_shown_where_parameters_stand_still(hook):
     plugin = asking(hook, lambda ctx: ctx.weights())
     result = run_hook(plugin, hook, weights=WEIGHTS, raise_errors=False)
@@ -146,7 +147,7 @@ def test_weights_are_shown_where_parameters_stand_still(hook):
         assert result.failure["message"].startswith(f"ctx.weights is not for {hook}, during which parameters change")
 
 
-@pytest.mark.parametrize("hook", [hook for hook, kind in hooks.HOOKS.items() if kind == hooks.NOTIFY])
+@table("hook", [hook for hook, kind in hooks.HOOKS.items() if kind == hooks.NOTIFY])
 def test_weights_are_taken_back_where_the_ranks_wait(hook):
     plugin = asking(hook, lambda ctx: ctx.load_weights({"bias": np.float32([1, 2, 3])}))
     result = run_hook(plugin, hook, raise_errors=False)
@@ -156,7 +157,7 @@ def test_weights_are_taken_back_where_the_ranks_wait(hook):
         assert result.failure["message"].startswith(f"ctx.load_weights is not for {hook}, which the ranks do not wait")
 
 
-@pytest.mark.parametrize(
+@table(
     "give, kind, message",
     [
         ({"bais": [1.0]}, KeyError, 'ctx.load_weights: the model has no "bais"; did you mean "bias"?'),

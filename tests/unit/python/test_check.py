@@ -9,7 +9,7 @@ import textwrap
 import time
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, table
 
 from bulkhead import hooks
 
@@ -102,7 +102,7 @@ def test_what_a_plugin_asks_for_is_in_the_table(check):
     assert table["on_epoch_end"] == (2, "loads 1 weights") and table["configure"][1] == "changes train.accumulate"
 
 
-@pytest.mark.parametrize(
+@table(
     "data, names", [("text", "input_ids labels"), ("mnist", "images labels"), ("csv", "features labels"),
                     ("captions", "images input_ids")]
 )  # fmt: skip
@@ -143,7 +143,7 @@ def test_an_exception_is_shown_once_with_its_traceback(check):
     assert rows(out)["on_step_end"] == (5, "raised ValueError") and rows(out)["on_log"] == (5, "ok")
 
 
-@pytest.mark.parametrize(
+@table(
     "death, words",
     [
         ("os.kill(os.getpid(), 11)", "its process died of SIGSEGV (call 1, step 0); it is not called again"),
@@ -173,7 +173,7 @@ def test_state_survives_the_death_of_another_hook(check):
     assert status == 1 and "on_load: raised" not in out and rows(out)["on_load"] == (1, "ok")
 
 
-@pytest.mark.parametrize(
+@table(
     "do, words",
     [
         ("del batch['labels']", 'takes "labels" out of the batch'),
@@ -232,7 +232,7 @@ def test_a_failing_start_refuses_the_run(check):
     assert status == 1 and "loading it: nothing came within the deadline" in out
 
 
-@pytest.mark.parametrize(
+@table(
     "body, words",
     [
         ("def on_step_ned(self, ctx): pass", 'there is no hook "on_step_ned"; did you mean "on_step_end"?'),
@@ -249,7 +249,7 @@ def test_a_plugin_that_no_run_would_load_misbehaves(check, body, words):
 # ----- Refusals -----
 
 
-@pytest.mark.parametrize(
+@table(
     "arguments, words",
     [
         (["--with", "{"], "--with is not JSON: "),

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, table
 from test_check import environment, rows
 
 SDK = ROOT / "plugin-host" / "sdk" / "include"
@@ -80,7 +80,7 @@ def test_every_kind_of_hook_is_called_and_every_question_answered(library):
     assert table["state_dict"][1] == "5 bytes" and table["load_state_dict"] == (1, "ok")
 
 
-@pytest.mark.parametrize(
+@table(
     "how, words",
     [
         ("throw", "on_step_end: raised std::runtime_error: no good (5 times)"),

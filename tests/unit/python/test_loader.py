@@ -3,6 +3,7 @@
 import textwrap
 
 import pytest
+from conftest import table
 
 from bulkhead import loader
 
@@ -99,13 +100,13 @@ def test_a_class_is_found_by_its_short_name_and_by_its_own(plugin_file):
     assert load(plugin_file(NAMED, class_name="Other")).traits["class_name"] == "Other"
 
 
-@pytest.mark.parametrize("wrong, right", [("emma", "ema"), ("MovingAvrage", "MovingAverage"), ("other", "Other")])
+@table("wrong, right", [("emma", "ema"), ("MovingAvrage", "MovingAverage"), ("other", "Other")])
 def test_the_nearest_name_is_one_of_either_kind(plugin_file, wrong, right):
     message = f'plug.py has no class "{wrong}"; did you mean "{right}"?'
     assert refusal(plugin_file(NAMED, class_name=wrong)) == ("find", "use", message)
 
 
-@pytest.mark.parametrize(
+@table(
     "text, message",
     [
         ('@register("ema")\nclass A(Plugin): pass\n@register("ema")\nclass B(Plugin): pass',
@@ -127,7 +128,7 @@ def test_helpers_of_one_name_are_nobodys_business(plugin_file):
     assert load(plugin_file(text)).traits["class_name"] == "P"
 
 
-@pytest.mark.parametrize(
+@table(
     "decorated, message",
     [
         ("@register\nclass P(Plugin): pass", 'TypeError: register needs a name, as in @register("ema"), not <class'),
@@ -153,7 +154,7 @@ def test_two_files_of_one_basename_are_two_plugins(plugin_file):
     assert load(left).traits["checksum"] != load(right).traits["checksum"]
 
 
-@pytest.mark.parametrize("use", ["", "Inner", "inner", "Alias"])
+@table("use", ["", "Inner", "inner", "Alias"])
 def test_a_class_from_a_sub_module_can_be_re_exported_by_a_file(plugin_file, tmp_path, use):
     folder = tmp_path / f"sub_of_{use or 'none'}"
     folder.mkdir()
@@ -205,7 +206,7 @@ def test_attributes_that_will_not_survive_are_warned_about(plugin_file, capsys):
 # ----- Checking -----
 
 
-@pytest.mark.parametrize(
+@table(
     "text, message",
     [
         ("def on_step_ned(self, ctx): pass",
@@ -248,8 +249,8 @@ def test_a_wrong_class_is_refused_with_a_sentence(plugin_file, text, message):
     assert refusal(plugin_file(body(text))) == ("check", "use", message)
 
 
-@pytest.mark.parametrize("hook", ["transform_train_batch", "transform_test_batch", "transform_image"])
-@pytest.mark.parametrize("scope", ["job", "node"])
+@table("hook", ["transform_train_batch", "transform_test_batch", "transform_image"])
+@table("scope", ["job", "node"])
 def test_a_transform_in_a_shared_process_must_be_stateless(plugin_file, hook, scope):
     text = body(f"def {hook}(self, it, ctx): pass")
     assert refusal(plugin_file(text), scope) == (
@@ -293,7 +294,7 @@ def test_arguments_arrive_as_their_annotations_say(plugin_file):
     assert type(plugin.given[1]) is float
 
 
-@pytest.mark.parametrize(
+@table(
     "given, key, message",
     [
         ({}, "with.a", "with.a is missing: P needs it"),

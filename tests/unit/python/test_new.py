@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, table
 
 from bulkhead import new
 
@@ -87,7 +87,7 @@ def test_nothing_is_written_over(tmp_path, language):
     assert test.read_text() == "mine" and list(tmp_path.iterdir()) == [test]
 
 
-@pytest.mark.parametrize(
+@table(
     "name, language, words",
     [
         ("my-plugin", "py", 'it must be letters, digits and _, no digit first; "my_plugin" would do'),

@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+from conftest import table
 
 import bulkhead
 from bulkhead import Plugin, context, loader
@@ -103,7 +104,7 @@ def test_the_seeds_are_those_of_the_call_and_the_process_gets_its_own_back(monke
         bulkhead.facts()
 
 
-@pytest.mark.parametrize(
+@table(
     "arguments, kind, message",
     [
         (("on_step_ned", {}), ValueError, 'there is no hook "on_step_ned"; did you mean "on_step_end"?'),
