@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import inspect
+import os
 import pathlib
 import sys
 
@@ -37,6 +38,13 @@ def table(names, cases):
         return run
 
     return decorate
+
+
+def native_hosts():
+    """The native plugin hosts that were built, that of ctest's own build last, else the newest."""
+    built = sorted(ROOT.glob("build/*/plugin-host/bulkhead-plugin-host"), key=os.path.getmtime)
+    own = pathlib.Path(os.environ.get("BULKHEAD_BUILD_DIR", "")) / "plugin-host" / "bulkhead-plugin-host"
+    return [*built, *([own] if own.is_file() else [])]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from conftest import ROOT, table
 
 from bulkhead import hooks
 
-HEAD = "import os, sys, time\nimport numpy as np\nfrom bulkhead import Plugin, register\n"
+HEAD = "import os, sys, time\nimport msgpack\nimport numpy as np\nfrom bulkhead import Plugin, host, register\n"
 SECONDS = 60
 
 
@@ -151,9 +151,11 @@ def test_an_exception_is_shown_once_with_its_traceback(check):
         ("os._exit(0)", "its process ended with status 0"),
         ("sys.exit(3)", "its process ended with status 3"),
         ("time.sleep(3600)", "nothing came within the deadline of 2 s"),
-        ("ctx._send.__self__._send.__self__.data_socket.send(b'\\xc1')\n    time.sleep(3600)", "it talks garbage"),
+        ("host.current().data_socket.send(b'\\xc1')\n    time.sleep(3600)", "it talks garbage: not an envelope"),
+        ("host.current().data_socket.send(msgpack.packb({'type': 'reply'}))\n    time.sleep(3600)",
+         'it talks garbage: its reply has no "seq", or one of another type'),
     ],
-)
+)  # fmt: skip
 def test_a_hook_that_ends_the_process_is_named_and_the_others_are_still_called(check, death, words):
     body = f"def on_step_end(self, ctx):\n    {death}\ndef on_log(self, ctx): pass\ndef on_epoch_end(self, ctx): pass"
     status, out, _ = check(body, "--deadline", 2)

@@ -1,16 +1,15 @@
 """``python -m bulkhead.check`` on a native plugin: the same messages, another host.  Needs the host to be built."""
 
-import os
 import shutil
 import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, table
+from conftest import ROOT, native_hosts, table
 from test_check import environment, rows
 
 SDK = ROOT / "plugin-host" / "sdk" / "include"
-HOSTS = sorted(ROOT.glob("build/*/plugin-host/bulkhead-plugin-host"), key=os.path.getmtime)
+HOSTS = native_hosts()
 SECONDS = 120
 
 pytestmark = pytest.mark.skipif(not HOSTS or not shutil.which("c++"), reason="the native host was not built")

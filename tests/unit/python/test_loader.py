@@ -169,6 +169,15 @@ def test_a_class_from_a_sub_module_can_be_re_exported_by_a_file(plugin_file, tmp
     assert (loaded.traits["class_name"], loaded.hooks) == ("Inner", ["setup"])
 
 
+def test_several_classes_are_listed_by_the_names_that_the_file_has_for_them(plugin_file, tmp_path):
+    for side in ("left", "right"):
+        (tmp_path / f"module_of_{side}.py").write_text("from bulkhead import Plugin\nclass P(Plugin): pass\n")
+    config = plugin_file("from module_of_left import P as Left\nfrom module_of_right import P as Right\n")
+    assert refusal(config)[2] == "plug.py has several plugins (Left, Right); name one: plug.py:Left"
+    assert refusal({**config, "class_name": "Lef"})[2] == 'plug.py has no class "Lef"; did you mean "Left"?'
+    assert load({**config, "class_name": "Right"}).traits["class_name"] == "P"
+
+
 # ----- Importing and constructing -----
 
 

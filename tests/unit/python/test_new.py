@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, table
+from conftest import ROOT, native_hosts, table
 
 from bulkhead import new
 
@@ -21,12 +21,6 @@ def run(*command, **more):
 
 def make(folder, name, language="py"):
     return run(sys.executable, "-m", "bulkhead.new", name, "--lang", language, "--dir", folder)
-
-
-def native_host():
-    """The newest that was built here, or None."""
-    built = sorted(ROOT.glob("build/*/plugin-host/bulkhead-plugin-host"), key=os.path.getmtime)
-    return built[-1] if built else None
 
 
 def test_a_python_plugin_is_written_with_a_test_that_passes_and_checks_clean(tmp_path):
@@ -56,11 +50,11 @@ def test_a_native_plugin_builds_without_a_warning(tmp_path):
     assert (built.returncode, built.stderr) == (0, "")
 
 
-@pytest.mark.skipif(not shutil.which("c++") or native_host() is None, reason="the native host was not built")
+@pytest.mark.skipif(not shutil.which("c++") or not native_hosts(), reason="the native host was not built")
 def test_a_native_plugin_is_written_with_a_test_that_passes(tmp_path):
     make(tmp_path, "loss_guard", "cpp")
     program = tmp_path / "bulkhead"  # as the command: plugin check …
-    check = f'"{sys.executable}" -m bulkhead.check --native-host "{native_host()}"'
+    check = f'"{sys.executable}" -m bulkhead.check --native-host "{native_hosts()[-1]}"'
     program.write_text(f'#!/bin/sh\nshift 2\nexec {check} "$@"\n')
     program.chmod(0o755)
     tested = run(tmp_path / "test_loss_guard.sh", BULKHEAD=program)
