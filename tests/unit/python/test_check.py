@@ -239,7 +239,7 @@ def test_a_failing_start_refuses_the_run(check):
     [
         ("def on_step_ned(self, ctx): pass", 'there is no hook "on_step_ned"; did you mean "on_step_end"?'),
         ("def transform_caption(self, caption): pass", "must take (self, caption, ctx)"),
-        ("def __init__(self): raise ValueError('bad')", "the constructor of P raised ValueError: bad"),
+        ("def __init__(self): raise OSError('bad')", "the constructor of P raised OSError: bad"),
         ("import no_such_module", "importing p.py raised ModuleNotFoundError"),
     ],
 )
@@ -267,6 +267,15 @@ def test_a_plugin_that_no_run_would_load_misbehaves(check, body, words):
 def test_wrong_arguments_are_refused_with_a_sentence(check, arguments, words):
     status, out, err = check("def __init__(self, limit: int = 1): pass", *arguments)
     assert status == 2 and out == "" and words in err and "Traceback" not in err
+
+
+def test_arguments_that_the_constructor_does_not_want_are_refused(check):
+    status, out, err = check("def __init__(self, n: int = 0):\n  if n < 1: raise ValueError('n must be at least 1')")
+    assert (status, out) == (2, "")
+    assert err == (
+        "bulkhead plugin check: the constructor of P raised ValueError: n must be at least 1; arguments are given by "
+        "--with JSON\n"
+    )
 
 
 def test_wrong_files_are_refused_with_a_sentence(check, tmp_path):
