@@ -2,9 +2,11 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 
@@ -319,10 +321,14 @@ def test_the_host_ends_with_the_tool(tmp_path, how):
         HEAD + f"class P(Plugin):\n  def setup(self, ctx):\n    with open({str(pid_file)!r}, 'w') as file: "
         "print(os.getpid(), file=file)\n    time.sleep(3600)\n"
     )
-    with subprocess.Popen(command(tmp_path / "p.py"), env=environment(), stderr=subprocess.DEVNULL) as tool:
+    short = tempfile.mkdtemp()  # what a killed tool cannot clean up
+    surroundings = {**environment(), "XDG_RUNTIME_DIR": short, "TMPDIR": short}
+    with subprocess.Popen(command(tmp_path / "p.py"), env=surroundings, stderr=subprocess.DEVNULL) as tool:
         deadline = time.monotonic() + SECONDS
         while not (pid_file.exists() and pid_file.read_text().endswith("\n")) and time.monotonic() < deadline:
             time.sleep(0.01)
         tool.send_signal(how)
         assert tool.wait(SECONDS) == (-how if how == signal.SIGKILL else 130)
     assert gone(int(pid_file.read_text()))
+    assert how == signal.SIGKILL or os.listdir(short) == []
+    shutil.rmtree(short)
