@@ -83,7 +83,8 @@ abi::Call SampleBatch::call_of(std::size_t i, abi::Call common, const Philox::Ke
 std::string SampleBatch::take(std::size_t i, const Batch& changed,
                               const std::optional<std::string>& caption) {
   for (const Tensor& image : changed) {
-    if (image.name != "image" || image.dtype != DType::kUInt8 || image.shape != image_shape_) {
+    if (images_ == nullptr || image.name != "image" || image.dtype != DType::kUInt8 ||
+        image.shape != image_shape_) {
       return "an image must keep the shape and type that came, not become " + describe({image});
     }
     if (new_images_.empty()) {
@@ -92,7 +93,7 @@ std::string SampleBatch::take(std::size_t i, const Batch& changed,
     }
     std::copy_n(image.bytes.data, image.bytes.size, new_images_.data() + i * image_bytes());
   }
-  if (caption && *caption != captions_[i]) {
+  if (caption && i < captions_.size() && *caption != captions_[i]) {
     captions_[i] = *caption;
     new_captions_ = true;
   }

@@ -4,15 +4,18 @@
       - use: saboteur.py
         with: {how: segv, hook: on_step_end, step: [3, 7], rank: 0, times: 1}
 
-how    segv abort kill exit0 exit3 raise hang stop (SIGSTOP) garbage (on the wire), and, for transform_train_batch,
+how    segv abort kill exit0 exit3 raise hang stop (SIGSTOP) garbage (on the wire), and, for transform_*_batch,
        nan wrong_shape wrong_type
 hook   any hook, or __init__; a constructor has no step, so `step` is not looked at there
 step   ctx.global_step, one or several; -1 is any
-rank   -1 is any
+rank   ctx.rank; -1 is any
+micro  ctx.micro_batch, in the hooks of one micro-batch (on_backward_end, on_substep_end, on_…_step_end of a validation
+       or test, transforms); -1 is any
+ask    true: the hook first gathers from all ranks, then strikes
 times  faults at each (hook, step, rank), counted over restarts by files in RUN_DIR/saboteur
 
-When it lets a batch pass it changes it a little, as a function of how many it has seen: weights that equal those of
-an undisturbed run (times: 0) prove that its state came back exactly.
+When it lets a batch pass it changes it a little, as a function of how many it has seen and what it has gathered:
+weights that equal those of an undisturbed run (times: 0) prove that its state came back exactly.
 """
 
 import ctypes
@@ -26,9 +29,22 @@ import numpy as np
 
 import bulkhead
 from bulkhead import host
+from bulkhead.hooks import HOOKS
 
 LIES = ("nan", "wrong_shape", "wrong_type")  # about the output, so they need one
 WAYS = ("segv", "abort", "kill", "exit0", "exit3", "raise", "hang", "stop", "garbage") + LIES
+
+
+def is_of_micro_batch(hook):
+    """Called once for each micro-batch, or sample of it."""
+    return hook.startswith("transform_") or hook in (
+        "on_backward_end", "on_substep_end", "on_validate_step_end", "on_test_step_end",
+    )  # fmt: skip
+
+
+def may_ask(hook):
+    """All ranks call it together, so that they can gather."""
+    return hook == "should_stop" or (hook.startswith("on_") and hook != "on_exception")
 
 
 class Saboteur(bulkhead.Plugin):
@@ -38,32 +54,47 @@ class Saboteur(bulkhead.Plugin):
         hook: str = "on_step_end",
         step: Union[int, List[int]] = 0,
         rank: int = 0,
+        micro: int = 0,
+        ask: bool = False,
         times: int = 1,
     ):
         if how not in WAYS:
             raise ValueError(f'how must be one of {", ".join(WAYS)}, not "{how}"')
         if hook != "__init__" and hook not in HOOKS:
             raise ValueError(f'hook must be __init__ or one of {", ".join(HOOKS)}, not "{hook}"')
-        if how in LIES and hook != "transform_train_batch":
+        if how in LIES and not (hook.startswith("transform_") and hook.endswith("_batch")):
             raise ValueError(f"how: {how} needs hook: transform_train_batch, not {hook}")
+        if ask and not may_ask(hook):
+            raise ValueError(f"ask: true needs a hook that all ranks call together, not {hook}")
         self.how, self.hook, self.rank, self.times = how, hook, rank, times
+        self.micro, self.ask = micro, ask
         self.steps = [step] if isinstance(step, int) else list(step)
         self.seen = 0
         facts = bulkhead.facts()
         if hook == "__init__" and rank in (-1, facts.rank):
             self._strike(facts.run_dir, f"{facts.plugin}-{facts.rank}-__init__")
 
+    def configure(self, config, ctx):
+        self._visit("configure", ctx)
+
     def transform_train_batch(self, batch, ctx):
-        lie = self._visit("transform_train_batch", ctx)
-        self.seen += 1
-        for name in list(batch):
-            if batch[name].dtype.kind == "f":
-                batch.mutable(name)[...] += 0.001 * (self.seen % 7)
-            elif name == "input_ids" and batch[name].shape[-1] >= 2 and self.seen % 2:
-                ids = batch.mutable(name)
-                ids[..., [0, 1]] = ids[..., [1, 0]]
-        if lie:
-            self._lie(batch)
+        self._change("transform_train_batch", batch, ctx)
+
+    def transform_validate_batch(self, batch, ctx):
+        self._change("transform_validate_batch", batch, ctx)
+
+    def transform_test_batch(self, batch, ctx):
+        self._change("transform_test_batch", batch, ctx)
+
+    def transform_image(self, image, ctx):
+        self._visit("transform_image", ctx)
+
+    def transform_caption(self, caption, ctx):
+        self._visit("transform_caption", ctx)
+        return caption
+
+    def transform_sample(self, sample, ctx):
+        self._visit("transform_sample", ctx)
 
     def on_step_end(self, ctx):
         self._visit("on_step_end", ctx)
@@ -81,14 +112,30 @@ class Saboteur(bulkhead.Plugin):
         self._visit("load_state_dict", ctx)
         self.seen = state["seen"]
 
+    def _change(self, hook, batch, ctx):
+        lie = self._visit(hook, ctx)
+        self.seen += 1
+        for name in list(batch):
+            if batch[name].dtype.kind == "f":
+                batch.mutable(name)[...] += 0.001 * (self.seen % 7)
+            elif name == "input_ids" and batch[name].shape[-1] >= 2 and self.seen % 2:
+                ids = batch.mutable(name)
+                ids[..., [0, 1]] = ids[..., [1, 0]]
+        if lie:
+            self._lie(batch)
+
     def _visit(self, hook, ctx):
         """Strikes if this is the place; True: the output shall be a lie."""
-        if hook != self.hook or self.rank not in (-1, ctx.rank):
+        if hook != self.hook or (-1 not in self.steps and ctx.global_step not in self.steps):
             return False
-        if -1 not in self.steps and ctx.global_step not in self.steps:
+        if is_of_micro_batch(hook) and self.micro not in (-1, ctx.micro_batch):
+            return False
+        if self.ask:  # on every rank alike, whoever is to be struck
+            self.seen += sum(part for part in ctx.all_gather(ctx.rank + 1) if part is not None)
+        if self.rank not in (-1, ctx.rank):
             return False
         plugin = bulkhead.facts().plugin
-        return self._strike(ctx.run_dir, f"{plugin}-{ctx.rank}-{hook}-{ctx.global_step}-{ctx.micro_batch}")
+        return self._strike(ctx.run_dir, f"{plugin}-{ctx.rank}-{hook}-{ctx.global_step}")
 
     def _strike(self, run_dir, place):
         if not self._take_turn(run_dir, place):
@@ -129,11 +176,6 @@ def _only_visits(hook):
     return method
 
 
-HOOKS = (
-    "setup", "on_train_start", "on_train_end", "on_epoch_start", "on_epoch_end", "on_step_start", "on_step_end",
-    "should_stop", "on_validate_start", "on_validate_step_end", "on_validate_end", "on_save_start", "on_save_end",
-    "on_load", "transform_train_batch", "state_dict", "load_state_dict",
-)  # fmt: skip
 for _hook in HOOKS:
     if _hook not in vars(Saboteur):
         setattr(Saboteur, _hook, _only_visits(_hook))

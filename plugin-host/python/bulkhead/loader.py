@@ -138,7 +138,9 @@ def _import_file(path: str) -> Any:
     if spec is None or spec.loader is None:
         raise Refusal("find", "use", f"{path} is not a Python file: its name does not end with .py")
     # Modules beside the file can be imported, but never hide the standard library or the environment.
-    sys.path.append(os.path.dirname(os.path.abspath(path.rstrip("/"))))
+    folder = os.path.dirname(os.path.abspath(path.rstrip("/")))
+    if folder not in sys.path:
+        sys.path.append(folder)
     module = importlib.util.module_from_spec(spec)
     registry.forget(unique)
     sys.modules[unique] = module
@@ -184,9 +186,14 @@ def _class_in(module: ModuleType, where: str, name: str) -> type:
     if not classes:
         raise Refusal("find", "use", f"{where} has no class derived from bulkhead.Plugin")
     if len(classes) > 1:
-        names = ", ".join(cls.__name__ for cls in classes)
-        raise Refusal("find", "use", f"{where} has several plugins ({names}); name one: {where}:{classes[0].__name__}")
+        names = _names_in(module, classes)
+        raise Refusal("find", "use", f"{where} has several plugins ({', '.join(names)}); name one: {where}:{names[0]}")
     return classes[0]
+
+
+def _names_in(module: ModuleType, classes: List[type]) -> List[str]:
+    """What the module calls them, which `import … as` may have changed."""
+    return [next(name for name, value in vars(module).items() if value is cls) for cls in classes]
 
 
 def _class_named(module: ModuleType, where: str, name: str, classes: List[type]) -> type:
@@ -194,7 +201,7 @@ def _class_named(module: ModuleType, where: str, name: str, classes: List[type])
     registered = {registry.name_of(cls): cls for cls in _visible(module) if registry.name_of(cls)}
     found = registered.get(name, getattr(module, name, None))
     if found is None:
-        hint = did_you_mean(name, [*(cls.__name__ for cls in classes), *registered])
+        hint = did_you_mean(name, [*_names_in(module, classes), *registered])
         raise Refusal("find", "use", f'{where} has no class "{name}"{hint}')
     if not inspect.isclass(found) or not issubclass(found, Plugin) or found is Plugin:
         raise Refusal("check", "use", f'"{name}" in {where} is not a class derived from bulkhead.Plugin')
@@ -208,8 +215,8 @@ def _check_names(module: ModuleType, where: str, classes: List[type]) -> None:
         for name in {registry.name_of(cls), cls.__name__} if registry.name_of(cls) else ():
             other = means.setdefault(name, cls)
             if other is not cls:
-                first, second = registry.place_of(cls), registry.place_of(other)
-                raise Refusal("check", "use", f'{where} has two plugins named "{name}": {first} and {second}; rename one')
+                places = f"{registry.place_of(cls)} and {registry.place_of(other)}"
+                raise Refusal("check", "use", f'{where} has two plugins named "{name}": {places}; rename one')
     for name, lines in _defined_twice(module).items():
         if means.get(name) is getattr(module, name, None) is not None:
             message = f'{where} has two plugins named "{name}", on lines {lines[0]} and {lines[1]}; rename one'

@@ -147,6 +147,42 @@ TEST_F(Executable, DiesOfItsPluginAlone) {
   EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV) << status;
 }
 
+TEST_F(Executable, DiesOfTerminateInAHook) {
+  serve("tests/plugins/raiser.so", Value::object());
+  call("on_epoch_end");
+  const int status = ended();
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) << status;
+}
+
+TEST_F(Executable, BeatsAndHearsAStopWhileItsPluginAsks) {
+  serve("tests/plugins/asker.so", Value::object());
+  call("on_epoch_start");
+  ASSERT_TRUE(wait_for<Ask>(data_));
+  control_.got.clear();
+  ASSERT_TRUE(wait_for<Heartbeat>(control_));  // nobody answers, and it lives
+  control_.channel->send(Stop{kSelf, "the test is over"});
+  const int status = ended();
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+}
+
+TEST_F(Executable, AsksItsRankOverTheWire) {
+  serve("tests/plugins/asker.so", Value::object());
+  call("on_step_end");
+  ASSERT_TRUE(wait_for<Ask>(data_));
+  const Ask ask = *last<Ask>(data_);
+  EXPECT_EQ(ask.generation, kHost);
+  Answer answer;
+  answer.generation = kSelf;
+  answer.seq = ask.seq;
+  answer.number = ask.number;
+  answer.batch = ask.batch;
+  answer.batch[0].name = "0";
+  data_.channel->send(answer);
+  ASSERT_TRUE(wait_for<Reply>(data_));
+  EXPECT_EQ(last<Note>(data_)->text, "mine;");
+  EXPECT_TRUE(last<Reply>(data_)->control.save);
+}
+
 TEST_F(Executable, DiesInAConstructor) {
   load("tests/plugins/crash_in_constructor.so");
   const int status = ended();

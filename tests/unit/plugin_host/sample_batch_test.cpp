@@ -136,6 +136,16 @@ TEST(SampleBatch, NeedsWhatItsHookNeeds) {
   EXPECT_EQ(plugin.run(lacking).seq, Seq{5});
 }
 
+TEST(SampleBatch, RefusesAnImageWhereThereWasNone) {
+  Call call = call_of("transform_caption", {1}, {"a"});
+  call.batch.erase(call.batch.begin());
+  auto batch = SampleBatch::of(call);
+  ASSERT_TRUE(batch.ok());
+  const Tensor image{"image", DType::kUInt8, {}, Blob::of(std::string(1, 'x'))};
+  EXPECT_EQ(batch->take(0, {image}, {}),
+            "an image must keep the shape and type that came, not become image uint8[]");
+}
+
 TEST(SampleBatch, RefusesAnImageOfAnotherShapeOrType) {
   const Call call = call_of("transform_image", {1, 2}, {"a", "b"});
   auto batch = SampleBatch::of(call);
@@ -145,8 +155,10 @@ TEST(SampleBatch, RefusesAnImageOfAnotherShapeOrType) {
             "an image must keep the shape and type that came, not become image uint8[1,1,3]");
   const Tensor fine{"image", DType::kUInt8, {2, 1, 3}, Blob::of(std::string(6, 'x'))};
   EXPECT_EQ(batch->take(1, {fine}, {}), "");
+  EXPECT_EQ(batch->take(0, {}, "a caption that nobody asked for"), "");
   Reply reply;
   batch->give(reply);
+  ASSERT_EQ(reply.batch.size(), 1u);
   EXPECT_EQ(reply.batch.at(0).bytes.text(), std::string(6, 1) + "xxxxxx");
 }
 

@@ -53,6 +53,25 @@ struct Stateful : Plugin {
   void load_state_dict(std::string_view) noexcept override {}
 };
 
+// One override of each shape a hook can have.
+struct EveryShape : Plugin {
+  bulkhead::Changes configure(const bulkhead::Config&, Context&) override { return {}; }
+  bool should_stop(Context&) override { return false; }
+  void transform_image(bulkhead::Image&, Context&) override {}
+  std::string transform_caption(std::string caption, Context&) override { return caption; }
+  void transform_sample(bulkhead::Sample&, Context&) override {}
+  void transform_test_batch(Batch&, Context&) override {}
+  std::string state_dict() override { return {}; }
+  void load_state_dict(std::string_view) override {}
+};
+
+TEST(SdkHooks, SeesOverridesOfEveryShape) {
+  EXPECT_EQ(overridden<EveryShape>(),
+            (std::vector<std::string>{"configure", "should_stop", "transform_image", "transform_caption",
+                                      "transform_sample", "transform_test_batch", "state_dict",
+                                      "load_state_dict"}));
+}
+
 TEST(SdkHooks, KnowsAtCompileTimeWhichAreOverridden) {
   static_assert(!bulkhead::entry::Overrides<Nothing>::on_step_end());
   static_assert(bulkhead::entry::Overrides<One>::on_step_end());

@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include "hook_runner.h"
+#include "protocol/hooks.h"
+#include "protocol/texts.h"
 #include "support/temporary_directory.h"
 
 namespace bulkhead {
@@ -125,6 +127,84 @@ TEST_F(ShippedPlugins, SaboteurStrikesOnlyAtItsPlace) {
   EXPECT_TRUE(notify(*runner, "on_step_end", 5).failure);
 }
 
+TEST_F(ShippedPlugins, SaboteurStrikesAtAnyHookOfTheTable) {
+  for (const HookInfo& hook : all_hooks()) {
+    if (hook.moves_batch() || hook.name == "configure") continue;
+    const auto runner = loaded("saboteur", {{"how", "throw"}, {"hook", hook.name}});
+    EXPECT_TRUE(runner->traits().has(hook.name)) << hook.name;
+    if (hook.name == "load_state_dict") {
+      Call call;
+      call.hook = hook.name;
+      call.state = Blob::of(std::string("1"));
+      EXPECT_TRUE(run(*runner, call).failure);
+    } else {
+      EXPECT_TRUE(notify(*runner, std::string(hook.name), 0).failure) << hook.name;
+    }
+  }
+  EXPECT_TRUE(
+      loaded("saboteur", {{"how", "throw"}, {"hook", "configure"}})->configure(Value::object()).failure);
+}
+
+Call of_micro_batch(const std::string& hook, std::int64_t micro) {
+  Call call;
+  call.hook = hook;
+  call.context.micro_batch = micro;
+  call.batch = {{"images", DType::kUInt8, {2, 1, 1, 3}, Blob::of(std::string(6, 'x'))},
+                tokens_of("sample", {2}, {4, 5})};
+  for (const char* name : {"captions", "paths"}) {
+    const std::vector<std::string> texts{"a", "b"};
+    for (Tensor& tensor : pack_texts(name, texts)) call.batch.push_back(std::move(tensor));
+  }
+  return call;
+}
+
+TEST_F(ShippedPlugins, SaboteurStrikesOnceAtTheChosenMicroBatch) {
+  for (const std::string hook : {"transform_image", "transform_caption", "transform_sample",
+                                 "transform_train_batch", "on_backward_end", "transform_validate_batch",
+                                 "transform_test_batch", "on_substep_end", "on_validate_step_end"}) {
+    const auto first = loaded("saboteur", {{"how", "throw"}, {"hook", hook}, {"step", 0}});
+    EXPECT_FALSE(run(*first, of_micro_batch(hook, 1)).failure) << hook;
+    EXPECT_TRUE(run(*first, of_micro_batch(hook, 0)).failure) << hook;
+    EXPECT_FALSE(run(*first, of_micro_batch(hook, 0)).failure) << hook;
+    fs::remove_all(directory_.path() / "saboteur");
+    const auto later = loaded("saboteur", {{"how", "throw"}, {"hook", hook}, {"micro", 2}});
+    EXPECT_FALSE(run(*later, of_micro_batch(hook, 0)).failure) << hook;
+    EXPECT_TRUE(run(*later, of_micro_batch(hook, 2)).failure) << hook;
+    fs::remove_all(directory_.path() / "saboteur");
+    const auto any = loaded("saboteur", {{"how", "throw"}, {"hook", hook}, {"micro", -1}});
+    EXPECT_TRUE(run(*any, of_micro_batch(hook, 5)).failure) << hook;
+    EXPECT_FALSE(run(*any, of_micro_batch(hook, 6)).failure) << hook;
+    fs::remove_all(directory_.path() / "saboteur");
+  }
+}
+
+TEST_F(ShippedPlugins, SaboteurStrikesAfterItHasAskedAndKeepsWhatItHeard) {
+  int asked = 0;
+  const auto gathering = [&](HookRunner& runner) {
+    Call call;
+    call.hook = "on_step_end";
+    return runner.run(call, {[](const Message&) {},
+                             [&](const Ask& question) {
+                               ++asked;
+                               Answer answer;
+                               answer.batch = question.batch;
+                               answer.batch[0].name = "0";
+                               return std::optional(answer);
+                             }});
+  };
+  const auto runner = loaded("saboteur", {{"how", "throw"}, {"ask", true}});
+  EXPECT_TRUE(gathering(*runner).failure);
+  EXPECT_EQ(asked, 1);
+  EXPECT_FALSE(gathering(*runner).failure);
+  EXPECT_EQ(asked, 2);
+  EXPECT_EQ(notify(*runner, "state_dict", 0).state.text(), "4");  // two calls, rank 0 heard twice
+  const auto bystander = loaded("saboteur", {{"how", "throw"}, {"ask", true}, {"rank", 1}});
+  EXPECT_FALSE(gathering(*bystander).failure);
+  EXPECT_EQ(asked, 3);
+  EXPECT_EQ(refusal("saboteur", {{"ask", true}, {"hook", "transform_image"}}),
+            "with.ask needs a hook that all ranks call together, not transform_image");
+}
+
 TEST_F(ShippedPlugins, SaboteurDoesNothingZeroTimesAndStrikesAtAnyStepWhenTold) {
   const auto harmless = loaded("saboteur", {{"how", "throw"}, {"times", 0}});
   EXPECT_FALSE(notify(*harmless, "on_step_end", 0).failure);
@@ -144,17 +224,20 @@ TEST_F(ShippedPlugins, SaboteurLeavesOtherRanksAlone) {
 }
 
 TEST_F(ShippedPlugins, SaboteurEndsItsProcessInTheChosenWay) {
-  const auto dies = [&](const std::string& how) {
-    const auto runner = loaded("saboteur", {{"how", how}, {"hook", "on_step_end"}});
-    notify(*runner, "on_step_end", 0);
+  // Each at a step of its own: they all count in one directory.
+  const auto dies = [&](const std::string& how, std::int64_t step) {
+    const auto runner = loaded("saboteur", {{"how", how}, {"step", step}});
+    notify(*runner, "on_step_end", step);
   };
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
-  EXPECT_EXIT(dies("segv"), testing::KilledBySignal(SIGSEGV), "");
-  EXPECT_EXIT(dies("kill"), testing::KilledBySignal(SIGKILL), "");
-  EXPECT_EXIT(dies("abort"), testing::KilledBySignal(SIGABRT), "");
-  EXPECT_EXIT(dies("terminate"), testing::KilledBySignal(SIGABRT), "");
-  EXPECT_EXIT(dies("exit0"), testing::ExitedWithCode(0), "");
-  EXPECT_EXIT(dies("exit3"), testing::ExitedWithCode(3), "");
+  // A fork of this process, which has no other thread: one that began anew would
+  // die without removing its directory.
+  GTEST_FLAG_SET(death_test_style, "fast");
+  EXPECT_EXIT(dies("segv", 0), testing::KilledBySignal(SIGSEGV), "");
+  EXPECT_EXIT(dies("kill", 1), testing::KilledBySignal(SIGKILL), "");
+  EXPECT_EXIT(dies("abort", 2), testing::KilledBySignal(SIGABRT), "");
+  EXPECT_EXIT(dies("terminate", 3), testing::KilledBySignal(SIGABRT), "");
+  EXPECT_EXIT(dies("exit0", 4), testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(dies("exit3", 5), testing::ExitedWithCode(3), "");
 }
 
 TEST_F(ShippedPlugins, SaboteurShowsItsStateInTheBatches) {

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import table
 
 from bulkhead import AskFailed, Plugin, hooks
 from bulkhead.testing import run_hook
@@ -32,12 +33,12 @@ def test_settings_travel_with_control_and_the_last_said_counts():
     assert result.control.settings == {"grad_accum": 4.0, "lr": None, "log_every": 0.0}
 
 
-@pytest.mark.parametrize(
+@table(
     "name, value, message",
     [
-        ("momentum", 1, "ctx.set: 'momentum' cannot be set; settable are grad_accum, log_every, lr, save_every, "
+        ("momentum", 1, 'ctx.set: "momentum" cannot be set; settable are grad_accum, log_every, lr, save_every, '
                         "validate_every"),
-        ("save_evry", 1, "ctx.set: 'save_evry' cannot be set; settable are grad_accum, log_every, lr, save_every, "
+        ("save_evry", 1, 'ctx.set: "save_evry" cannot be set; settable are grad_accum, log_every, lr, save_every, '
                          'validate_every; did you mean "save_every"?'),
         (3, 1, "ctx.set: 3 cannot be set; settable are grad_accum, log_every, lr, save_every, validate_every"),
         ("grad_accum", 0, "ctx.set: grad_accum must be a whole number of 1 or more, not 0"),
@@ -99,7 +100,7 @@ def gathers(hook):
     return kind == hooks.NOTIFY and hook not in ("configure", "setup", "on_exception")
 
 
-@pytest.mark.parametrize("hook", hooks.HOOKS)
+@table("hook", hooks.HOOKS)
 def test_only_hooks_that_all_ranks_call_together_may_gather(hook):
     plugin = asking(hook, lambda ctx: ctx.all_gather(3))
     inputs = {"image": np.zeros((1, 1, 3), np.uint8)} if hooks.HOOKS[hook] == hooks.SAMPLE else {}
@@ -113,7 +114,8 @@ def test_only_hooks_that_all_ranks_call_together_may_gather(hook):
 def test_neither_node_scope_nor_an_observer_may_gather():
     def message(**about):
         with pytest.raises(RuntimeError) as caught:
-            run_hook(asking("on_step_end", lambda ctx: ctx.all_gather(1), **about.pop("of", {})), "on_step_end", **about)
+            plugin = asking("on_step_end", lambda ctx: ctx.all_gather(1), **about.pop("of", {}))
+            run_hook(plugin, "on_step_end", **about)
         return str(caught.value)
 
     assert message(scope="node").startswith("ctx.all_gather is not for scope node")
@@ -133,7 +135,7 @@ def test_what_the_rank_cannot_answer_is_raised_where_the_plugin_asked():
 SEEING = {"on_step_start", "on_optimizer_step_end", "on_step_end", "should_stop", "on_log", *hooks.WAITED}
 
 
-@pytest.mark.parametrize("hook", [hook for hook, kind in hooks.HOOKS.items() if kind == hooks.NOTIFY])
+@table("hook", [hook for hook, kind in hooks.HOOKS.items() if kind == hooks.NOTIFY])
 def test_weights_are_shown_where_parameters_stand_still(hook):
     plugin = asking(hook, lambda ctx: ctx.weights())
     result = run_hook(plugin, hook, weights=WEIGHTS, raise_errors=False)
@@ -145,7 +147,7 @@ def test_weights_are_shown_where_parameters_stand_still(hook):
         assert result.failure["message"].startswith(f"ctx.weights is not for {hook}, during which parameters change")
 
 
-@pytest.mark.parametrize("hook", [hook for hook, kind in hooks.HOOKS.items() if kind == hooks.NOTIFY])
+@table("hook", [hook for hook, kind in hooks.HOOKS.items() if kind == hooks.NOTIFY])
 def test_weights_are_taken_back_where_the_ranks_wait(hook):
     plugin = asking(hook, lambda ctx: ctx.load_weights({"bias": np.float32([1, 2, 3])}))
     result = run_hook(plugin, hook, raise_errors=False)
@@ -155,7 +157,7 @@ def test_weights_are_taken_back_where_the_ranks_wait(hook):
         assert result.failure["message"].startswith(f"ctx.load_weights is not for {hook}, which the ranks do not wait")
 
 
-@pytest.mark.parametrize(
+@table(
     "give, kind, message",
     [
         ({"bais": [1.0]}, KeyError, 'ctx.load_weights: the model has no "bais"; did you mean "bias"?'),

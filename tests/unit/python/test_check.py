@@ -2,18 +2,20 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, table
 
 from bulkhead import hooks
 
-HEAD = "import os, sys, time\nimport numpy as np\nfrom bulkhead import Plugin, register\n"
+HEAD = "import os, sys, time\nimport msgpack\nimport numpy as np\nfrom bulkhead import Plugin, host, register\n"
 SECONDS = 60
 
 
@@ -61,7 +63,8 @@ def gone(pid):
 
 
 def test_every_hook_is_called_in_the_order_of_a_run_and_timed(check, tmp_path):
-    body = f"def __init__(self): self.log = open({str(tmp_path / 'order')!r}, 'a', buffering=1)\ntransient = {{'log'}}\n"
+    order = tmp_path / "order"
+    body = f"def __init__(self): self.log = open({str(order)!r}, 'a', buffering=1)\ntransient = {{'log'}}\n"
     for hook, kind in hooks.HOOKS.items():
         if hook == "load_state_dict":
             body += "def load_state_dict(self, state): self.log.write('load_state_dict\\n')\n"
@@ -72,8 +75,7 @@ def test_every_hook_is_called_in_the_order_of_a_run_and_timed(check, tmp_path):
     assert (status, err) == (0, "") and out.endswith("\nclean\n")
     table = rows(out)
     assert list(table) == list(hooks.HOOKS) and all(calls for calls, _ in table.values())
-    order = list(dict.fromkeys((tmp_path / "order").read_text().split()))
-    assert order == [
+    assert list(dict.fromkeys(order.read_text().split())) == [
         "configure", "setup", "state_dict", "on_train_start", "on_epoch_start", "on_step_start", "transform_image",
         "transform_caption", "transform_sample", "transform_train_batch", "on_backward_end", "on_substep_end",
         "on_optimizer_step_start", "on_optimizer_step_end", "on_step_end", "should_stop", "on_log",
@@ -102,12 +104,16 @@ def test_what_a_plugin_asks_for_is_in_the_table(check):
     assert table["on_epoch_end"] == (2, "loads 1 weights") and table["configure"][1] == "changes train.accumulate"
 
 
-@pytest.mark.parametrize(
+@table(
     "data, names", [("text", "input_ids labels"), ("mnist", "images labels"), ("csv", "features labels"),
                     ("captions", "images input_ids")]
 )  # fmt: skip
 def test_batches_have_the_form_of_the_data_set(check, data, names):
-    body = f"def transform_train_batch(self, batch, ctx): assert ' '.join(batch) == {names!r}; batch.mutable(list(batch)[0])"
+    body = f"""
+        def transform_train_batch(self, batch, ctx):
+            assert list(batch) == {names.split()}
+            batch.mutable(list(batch)[0])
+    """
     status, out, _ = check(body, "--data", data)
     assert status == 0 and rows(out)["transform_train_batch"] == (10, f"changes {names.split()[0]}")
 
@@ -139,7 +145,7 @@ def test_an_exception_is_shown_once_with_its_traceback(check):
     assert rows(out)["on_step_end"] == (5, "raised ValueError") and rows(out)["on_log"] == (5, "ok")
 
 
-@pytest.mark.parametrize(
+@table(
     "death, words",
     [
         ("os.kill(os.getpid(), 11)", "its process died of SIGSEGV (call 1, step 0); it is not called again"),
@@ -147,9 +153,11 @@ def test_an_exception_is_shown_once_with_its_traceback(check):
         ("os._exit(0)", "its process ended with status 0"),
         ("sys.exit(3)", "its process ended with status 3"),
         ("time.sleep(3600)", "nothing came within the deadline of 2 s"),
-        ("ctx._send.__self__._send.__self__.data_socket.send(b'\\xc1')\n    time.sleep(3600)", "it talks garbage"),
+        ("host.current().data_socket.send(b'\\xc1')\n    time.sleep(3600)", "it talks garbage: not an envelope"),
+        ("host.current().data_socket.send(msgpack.packb({'type': 'reply'}))\n    time.sleep(3600)",
+         'it talks garbage: its reply has no "seq", or one of another type'),
     ],
-)
+)  # fmt: skip
 def test_a_hook_that_ends_the_process_is_named_and_the_others_are_still_called(check, death, words):
     body = f"def on_step_end(self, ctx):\n    {death}\ndef on_log(self, ctx): pass\ndef on_epoch_end(self, ctx): pass"
     status, out, _ = check(body, "--deadline", 2)
@@ -169,7 +177,7 @@ def test_state_survives_the_death_of_another_hook(check):
     assert status == 1 and "on_load: raised" not in out and rows(out)["on_load"] == (1, "ok")
 
 
-@pytest.mark.parametrize(
+@table(
     "do, words",
     [
         ("del batch['labels']", 'takes "labels" out of the batch'),
@@ -228,12 +236,12 @@ def test_a_failing_start_refuses_the_run(check):
     assert status == 1 and "loading it: nothing came within the deadline" in out
 
 
-@pytest.mark.parametrize(
+@table(
     "body, words",
     [
         ("def on_step_ned(self, ctx): pass", 'there is no hook "on_step_ned"; did you mean "on_step_end"?'),
         ("def transform_caption(self, caption): pass", "must take (self, caption, ctx)"),
-        ("def __init__(self): raise ValueError('bad')", "the constructor of P raised ValueError: bad"),
+        ("def __init__(self): raise OSError('bad')", "the constructor of P raised OSError: bad"),
         ("import no_such_module", "importing p.py raised ModuleNotFoundError"),
     ],
 )
@@ -245,7 +253,7 @@ def test_a_plugin_that_no_run_would_load_misbehaves(check, body, words):
 # ----- Refusals -----
 
 
-@pytest.mark.parametrize(
+@table(
     "arguments, words",
     [
         (["--with", "{"], "--with is not JSON: "),
@@ -261,6 +269,15 @@ def test_a_plugin_that_no_run_would_load_misbehaves(check, body, words):
 def test_wrong_arguments_are_refused_with_a_sentence(check, arguments, words):
     status, out, err = check("def __init__(self, limit: int = 1): pass", *arguments)
     assert status == 2 and out == "" and words in err and "Traceback" not in err
+
+
+def test_arguments_that_the_constructor_does_not_want_are_refused(check):
+    status, out, err = check("def __init__(self, n: int = 0):\n  if n < 1: raise ValueError('n must be at least 1')")
+    assert (status, out) == (2, "")
+    assert err == (
+        "bulkhead plugin check: the constructor of P raised ValueError: n must be at least 1; arguments are given by "
+        "--with JSON\n"
+    )
 
 
 def test_wrong_files_are_refused_with_a_sentence(check, tmp_path):
@@ -304,10 +321,14 @@ def test_the_host_ends_with_the_tool(tmp_path, how):
         HEAD + f"class P(Plugin):\n  def setup(self, ctx):\n    with open({str(pid_file)!r}, 'w') as file: "
         "print(os.getpid(), file=file)\n    time.sleep(3600)\n"
     )
-    with subprocess.Popen(command(tmp_path / "p.py"), env=environment(), stderr=subprocess.DEVNULL) as tool:
+    short = tempfile.mkdtemp()  # what a killed tool cannot clean up
+    surroundings = {**environment(), "XDG_RUNTIME_DIR": short, "TMPDIR": short}
+    with subprocess.Popen(command(tmp_path / "p.py"), env=surroundings, stderr=subprocess.DEVNULL) as tool:
         deadline = time.monotonic() + SECONDS
         while not (pid_file.exists() and pid_file.read_text().endswith("\n")) and time.monotonic() < deadline:
             time.sleep(0.01)
         tool.send_signal(how)
         assert tool.wait(SECONDS) == (-how if how == signal.SIGKILL else 130)
     assert gone(int(pid_file.read_text()))
+    assert how == signal.SIGKILL or os.listdir(short) == []
+    shutil.rmtree(short)

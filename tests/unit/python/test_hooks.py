@@ -2,8 +2,7 @@
 
 import re
 
-import pytest
-from conftest import ROOT
+from conftest import ROOT, table
 
 from bulkhead import Plugin, hooks
 
@@ -34,7 +33,7 @@ def test_public_names_of_plugin_are_hooks_and_class_attributes_only():
     assert public - set(hooks.HOOKS) == {"claims", "steers", "transient", "stateless", "seeded", "raises"}
 
 
-@pytest.mark.parametrize(
+@table(
     "name, meant",
     [
         ("setpu", "setup"),

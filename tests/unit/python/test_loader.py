@@ -3,6 +3,7 @@
 import textwrap
 
 import pytest
+from conftest import table
 
 from bulkhead import loader
 
@@ -99,13 +100,13 @@ def test_a_class_is_found_by_its_short_name_and_by_its_own(plugin_file):
     assert load(plugin_file(NAMED, class_name="Other")).traits["class_name"] == "Other"
 
 
-@pytest.mark.parametrize("wrong, right", [("emma", "ema"), ("MovingAvrage", "MovingAverage"), ("other", "Other")])
+@table("wrong, right", [("emma", "ema"), ("MovingAvrage", "MovingAverage"), ("other", "Other")])
 def test_the_nearest_name_is_one_of_either_kind(plugin_file, wrong, right):
     message = f'plug.py has no class "{wrong}"; did you mean "{right}"?'
     assert refusal(plugin_file(NAMED, class_name=wrong)) == ("find", "use", message)
 
 
-@pytest.mark.parametrize(
+@table(
     "text, message",
     [
         ('@register("ema")\nclass A(Plugin): pass\n@register("ema")\nclass B(Plugin): pass',
@@ -127,11 +128,12 @@ def test_helpers_of_one_name_are_nobodys_business(plugin_file):
     assert load(plugin_file(text)).traits["class_name"] == "P"
 
 
-@pytest.mark.parametrize(
+@table(
     "decorated, message",
     [
         ("@register\nclass P(Plugin): pass", 'TypeError: register needs a name, as in @register("ema"), not <class'),
-        ("@register('a:b')\nclass P(Plugin): pass", "ValueError: register: 'a:b' cannot be written in `use: FILE:NAME`"),
+        ("@register('a:b')\nclass P(Plugin): pass",
+         "ValueError: register: 'a:b' cannot be written in `use: FILE:NAME`"),
         ("@register('')\nclass P(Plugin): pass", "ValueError: register: '' cannot be written in `use: FILE:NAME`"),
         ("@register('x')\nclass P: pass", 'TypeError: @register("x") is for classes derived from bulkhead.Plugin, not'),
         ("@register('x')\n@register('y')\nclass P(Plugin): pass",
@@ -152,18 +154,28 @@ def test_two_files_of_one_basename_are_two_plugins(plugin_file):
     assert load(left).traits["checksum"] != load(right).traits["checksum"]
 
 
-@pytest.mark.parametrize("use", ["", "Inner", "inner", "Alias"])
+@table("use", ["", "Inner", "inner", "Alias"])
 def test_a_class_from_a_sub_module_can_be_re_exported_by_a_file(plugin_file, tmp_path, use):
     folder = tmp_path / f"sub_of_{use or 'none'}"
     folder.mkdir()
     (folder / "__init__.py").write_text("")
     (folder / "deep.py").write_text(
-        "from bulkhead import Plugin, register\n@register('inner')\nclass Inner(Plugin):\n  def setup(self, ctx): pass\n"
+        "from bulkhead import Plugin, register\n"
+        "@register('inner')\nclass Inner(Plugin):\n  def setup(self, ctx): pass\n"
     )
     name = "Inner as Alias" if use == "Alias" else "Inner"
     config = plugin_file(f"from {folder.name}.deep import {name}\n", name=f"re_{use}.py", class_name=use)
     loaded = load(config)
     assert (loaded.traits["class_name"], loaded.hooks) == ("Inner", ["setup"])
+
+
+def test_several_classes_are_listed_by_the_names_that_the_file_has_for_them(plugin_file, tmp_path):
+    for side in ("left", "right"):
+        (tmp_path / f"module_of_{side}.py").write_text("from bulkhead import Plugin\nclass P(Plugin): pass\n")
+    config = plugin_file("from module_of_left import P as Left\nfrom module_of_right import P as Right\n")
+    assert refusal(config)[2] == "plug.py has several plugins (Left, Right); name one: plug.py:Left"
+    assert refusal({**config, "class_name": "Lef"})[2] == 'plug.py has no class "Lef"; did you mean "Left"?'
+    assert load({**config, "class_name": "Right"}).traits["class_name"] == "P"
 
 
 # ----- Importing and constructing -----
@@ -203,7 +215,7 @@ def test_attributes_that_will_not_survive_are_warned_about(plugin_file, capsys):
 # ----- Checking -----
 
 
-@pytest.mark.parametrize(
+@table(
     "text, message",
     [
         ("def on_step_ned(self, ctx): pass",
@@ -246,8 +258,8 @@ def test_a_wrong_class_is_refused_with_a_sentence(plugin_file, text, message):
     assert refusal(plugin_file(body(text))) == ("check", "use", message)
 
 
-@pytest.mark.parametrize("hook", ["transform_train_batch", "transform_test_batch", "transform_image"])
-@pytest.mark.parametrize("scope", ["job", "node"])
+@table("hook", ["transform_train_batch", "transform_test_batch", "transform_image"])
+@table("scope", ["job", "node"])
 def test_a_transform_in_a_shared_process_must_be_stateless(plugin_file, hook, scope):
     text = body(f"def {hook}(self, it, ctx): pass")
     assert refusal(plugin_file(text), scope) == (
@@ -291,7 +303,7 @@ def test_arguments_arrive_as_their_annotations_say(plugin_file):
     assert type(plugin.given[1]) is float
 
 
-@pytest.mark.parametrize(
+@table(
     "given, key, message",
     [
         ({}, "with.a", "with.a is missing: P needs it"),

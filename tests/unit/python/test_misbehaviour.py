@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, table
 from fake_peers import SECONDS, Peers
 
 from bulkhead import Plugin
@@ -38,7 +38,7 @@ def test_running_out_of_memory_is_a_failure():
     assert failure["type"].endswith("MemoryError")
 
 
-@pytest.mark.parametrize(
+@table(
     "do, kind",
     [
         (lambda self, batch, ctx: batch["x"].__setitem__(0, 5), "ValueError"),
@@ -70,7 +70,7 @@ def test_what_a_plugin_does_to_its_facts_reaches_no_later_call():
     assert metrics == {"loss": 1.0}
 
 
-@pytest.mark.parametrize("value", [object(), lambda: 1, {"a": open}, [1, {2: object()}]])
+@table("value", [object(), lambda: 1, {"a": open}, [1, {2: object()}]])
 def test_a_state_that_cannot_be_carried_is_a_failure(value):
     failure = failure_of("state_dict", lambda self: value)
     assert failure["type"] == "TypeError" and "cannot be carried without pickle" in failure["message"]
@@ -82,7 +82,7 @@ def test_a_state_that_holds_itself_is_a_failure():
     assert "refers to itself" in failure_of("state_dict", lambda self: knot)["message"]
 
 
-@pytest.mark.parametrize(
+@table(
     "do",
     [
         lambda self, ctx: ctx.log_metrics({"a": object()}),

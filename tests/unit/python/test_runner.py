@@ -5,6 +5,7 @@ import random
 import msgpack
 import numpy as np
 import pytest
+from conftest import table
 
 from bulkhead import Plugin, loader, messages, samples, state, testing
 from bulkhead.context import Facts
@@ -115,7 +116,7 @@ def test_logs_and_progress_come_before_the_reply():
     ]
 
 
-@pytest.mark.parametrize(
+@table(
     "metrics, message",
     [
         ({"loss": "x"}, 'ctx.log_metrics: "loss" is a str, not a number'),
@@ -135,7 +136,7 @@ def test_wrong_metrics_are_refused_with_a_sentence(metrics, message):
 BATCH = [("x", "float32", (2,), np.float32([1, 2]).tobytes()), ("y", "int64", (1,), np.int64([3]).tobytes())]
 
 
-@pytest.mark.parametrize("give", [None, "batch", "dict"])
+@table("give", [None, "batch", "dict"])
 def test_a_transform_answers_with_what_changed_and_what_was_kept(give):
     class P(Plugin):
         def transform_train_batch(self, batch, ctx):
@@ -189,8 +190,8 @@ class Child(Expected):
     pass
 
 
-@pytest.mark.parametrize("error, fatal", [(Expected("e"), True), (Child("c"), True), (ValueError("v"), False)])
-@pytest.mark.parametrize("hook", ["setup", "on_step_end", "transform_train_batch", "transform_caption", "state_dict"])
+@table("error, fatal", [(Expected("e"), True), (Child("c"), True), (ValueError("v"), False)])
+@table("hook", ["setup", "on_step_end", "transform_train_batch", "transform_caption", "state_dict"])
 def test_an_exception_of_raises_is_fatal_with_its_subclasses(hook, error, fatal):
     class P(Plugin):
         raises = (Expected,)
@@ -261,7 +262,7 @@ def test_configure_is_seeded_as_itself(capsys):
     assert capsys.readouterr().out == "halved\n"
 
 
-@pytest.mark.parametrize(
+@table(
     "changes, message",
     [
         ([1], "configure returned a list; it must return nothing or a dict of changes"),
@@ -292,7 +293,7 @@ def test_a_huge_traceback_is_cut():
     assert len(failure["message"]) <= 16 << 10 and len(failure["traceback"]) <= 64 << 10
 
 
-@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt()])
+@table("error", [SystemExit(0), KeyboardInterrupt()])
 def test_what_ends_a_process_is_not_caught(error):
     class P(Plugin):
         def on_step_end(self, ctx):

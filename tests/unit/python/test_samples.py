@@ -5,6 +5,7 @@ import types
 
 import numpy as np
 import pytest
+from conftest import table
 
 from bulkhead import Plugin, Sample, samples
 from bulkhead.batch import Batch
@@ -38,7 +39,8 @@ class Image(Plugin):
 
 def test_each_caption_is_handed_over_with_its_number_and_path():
     plugin = Caption(lambda caption, ctx: f"{caption} {ctx.sample} {ctx.path}")
-    result = run_hook(plugin, "transform_caption", caption=["é", "", "c"], path=["a.jpg", "b.jpg", "ü"], sample=[7, 3, 9])
+    paths = ["a.jpg", "b.jpg", "ü"]
+    result = run_hook(plugin, "transform_caption", caption=["é", "", "c"], path=paths, sample=[7, 3, 9])
     assert result.value == ["é 7 a.jpg", " 3 b.jpg", "c 9 ü"]
     assert result.changed == ["captions", "captions.ends"]
 
@@ -103,7 +105,7 @@ def test_the_image_that_came_cannot_be_damaged():
         run_hook(Image(lambda image, ctx: image.setflags(write=True)), "transform_image", image=IMAGES[0])
 
 
-@pytest.mark.parametrize(
+@table(
     "give, kind, message",
     [
         (lambda i, c: i.astype(float), TypeError,
@@ -120,7 +122,7 @@ def test_an_image_of_another_kind_is_refused_with_a_sentence(give, kind, message
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize(
+@table(
     "give, kind, message",
     [
         (3, TypeError, "transform_caption returned an int; a caption is a str"),
@@ -145,7 +147,7 @@ def test_one_exception_fails_the_whole_micro_batch():
     assert result.failure["message"] == "no third" and result.batch == {} and not result.fatal
 
 
-@pytest.mark.parametrize("how", ["assign", "return it", "return a dict"])
+@table("how", ["assign", "return it", "return a dict"])
 def test_a_sample_has_image_and_caption_together(how):
     class P(Plugin):
         def transform_sample(self, sample, ctx):
@@ -160,7 +162,7 @@ def test_a_sample_has_image_and_caption_together(how):
     assert result.value["caption"] == "X" and result.value["image"].tolist() == (IMAGES[0] + 1).tolist()
 
 
-@pytest.mark.parametrize(
+@table(
     "give, message",
     [
         (lambda s: {"path": "x"}, "transform_sample returned 'path'; of a sample only image and caption can change"),
@@ -199,7 +201,7 @@ def test_captions_of_a_data_set_without_images_are_enough_for_captions():
     assert samples.texts_of(batch, "captions") == ["a!"]
 
 
-@pytest.mark.parametrize("ends", [[3], [2, 1], [-1]])
+@table("ends", [[3], [2, 1], [-1]])
 def test_texts_that_end_nowhere_are_refused(ends):
     batch = Batch()
     batch["t"], batch["t.ends"] = np.frombuffer(b"ab", np.uint8), np.int64(ends)

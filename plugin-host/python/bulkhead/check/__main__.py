@@ -15,7 +15,8 @@ from bulkhead.check.process import python_command
 from bulkhead.check.session import NotLoaded
 
 CLEAN, MISBEHAVED, REFUSED = 0, 1, 2
-_USERS_FAULT = ("find", "arguments")  # stages of loading; the others are the plugin's own
+_USERS_FAULT = ("find", "arguments")  # stages of loading; the others are the plugin's own …
+_REFUSES = "ValueError"  # … but for this from a constructor: how a plugin says that an argument is wrong
 
 
 class Wrong(Exception):
@@ -112,11 +113,15 @@ def _native_host(path: str) -> str:
 
 
 def _not_loaded(refused: NotLoaded) -> int:
-    print(f"bulkhead plugin check: {refused}", file=sys.stderr)
+    says_no = refused.stage == "constructor" and refused.failure["type"] == _REFUSES
+    given = "; arguments are given by --with JSON" if says_no or refused.stage == "arguments" else ""
+    print(f"bulkhead plugin check: {refused}{given}", file=sys.stderr)
+    if says_no or refused.stage in _USERS_FAULT:
+        return REFUSED
     lines: List[str] = refused.failure.get("traceback", "").rstrip().splitlines()
     for line in lines:
         print(f"    {line}", file=sys.stderr)
-    return REFUSED if refused.stage in _USERS_FAULT else MISBEHAVED
+    return MISBEHAVED
 
 
 def _title(file: str, traits: dict) -> str:

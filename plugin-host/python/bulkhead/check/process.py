@@ -71,7 +71,8 @@ class HostProcess:
     """Context manager: a host that has been started, and is gone afterwards with every process it made."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], cwd: str) -> None:
-        self._folder = tempfile.mkdtemp(prefix="bulkhead-check-")
+        # A socket's path must be short, which that of TMPDIR need not be.
+        self._folder = tempfile.mkdtemp(prefix="bulkhead-check-", dir=os.environ.get("XDG_RUNTIME_DIR") or "/tmp")
         self._zmq = zmq.Context()
         self._poller = zmq.Poller()
         self.control = Peer(self._zmq, f"ipc://{self._folder}/control", COORDINATOR)

@@ -16,6 +16,11 @@ from bulkhead.check.process import WORKER, Garbage, HostProcess, Peer
 
 Reply = Tuple[dict, List[bytes]]
 _OPENING = 10  # times the deadline of a call: import, constructor, setup
+_IN_REPLY = {
+    "seq": int, "hook": str, "failure": (dict, type(None)), "control": dict, "batch": list, "kept": list, "state": dict,
+    "has_state": bool, "seconds": (float, int),
+}  # fmt: skip
+_IN_ASK = {"seq": int, "number": int, "what": str, "batch": list}
 
 
 class NotLoaded(Exception):
@@ -73,8 +78,12 @@ class Session:
         while True:
             message, frames = self._receive(self._process.data, limit)
             if message["type"] == "ask":
+                _need(message, _IN_ASK)
                 self._answer(message, frames)
             elif message["type"] == "reply":
+                _need(message, _IN_REPLY)
+                if (message["seq"], message["hook"]) != (self._seq, hook):
+                    raise Garbage(f'it answers a call of "{message["hook"]}" that nobody waits for')
                 return message, _bytes_of(message, frames)
             elif message["type"] not in ("note", "progress"):  # the deadline starts anew either way
                 raise Garbage(f'a host does not say "{message["type"]}" in a call')
@@ -118,6 +127,12 @@ class Session:
             },
             payloads,
         )  # fmt: skip
+
+
+def _need(message: dict, fields: Dict[str, Any]) -> None:
+    for name, kind in fields.items():
+        if not isinstance(message.get(name), kind):
+            raise Garbage(f'its {message["type"]} has no "{name}", or one of another type')
 
 
 def _bytes_of(message: dict, frames: List[bytes]) -> List[bytes]:
