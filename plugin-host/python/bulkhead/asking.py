@@ -30,7 +30,7 @@ def no_gather(hook: str, scope: str, steers: bool) -> str:
     if not steers:
         return "ctx.all_gather is not for a plugin with `steers = False`: nothing waits for it"
     if scope == "node":
-        return "ctx.all_gather is not for scope node, where one process answers for several ranks; use scope rank or job"
+        return "ctx.all_gather is not for scope node, where one process answers for several ranks; use rank or job"
     if HOOKS.get(hook) != NOTIFY or hook in START or hook == "on_exception":
         return f"ctx.all_gather is not for {hook}, which the ranks do not call together; ask in a step or epoch hook"
     return ""

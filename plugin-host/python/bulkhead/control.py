@@ -76,7 +76,8 @@ def _checked(name: Any, value: Any) -> Any:
     """`value` as the setting `name` takes it; ValueError otherwise."""
     if name not in SETTINGS:
         hint = did_you_mean(name, SETTINGS) if isinstance(name, str) else ""
-        raise ValueError(f"ctx.set: {name!r} cannot be set; settable are {', '.join(SETTINGS)}{hint}")
+        shown = f'"{wire.clean_text(name, 64)}"' if isinstance(name, str) else f"{name!r:.64}"
+        raise ValueError(f"ctx.set: {shown} cannot be set; settable are {', '.join(SETTINGS)}{hint}")
     if name == "lr":
         return None if value is None else _rate(value)
     least = 1 if name == "grad_accum" else 0

@@ -2,8 +2,10 @@
 
 One thread reads a message, works, answers; a hook that hangs is therefore seen as what it is.  A hook that asks the
 rank for something waits on both connections, so that a stop, a new worker or the parent's death reach it there too.
-The life of a host and the messages are protocol/README.md's.  Exit status: 0 told to stop (or coordinator or parent gone), 2 refused,
-1 an error of its own; SystemExit in a hook ends the process with the plugin's own status.
+The life of a host and the messages are protocol/README.md's.
+
+Exit status: 0 told to stop (or coordinator or parent gone), 2 refused, 1 an error of its own; SystemExit in a hook
+ends the process with the plugin's own status.
 """
 
 from __future__ import annotations

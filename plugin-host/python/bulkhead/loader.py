@@ -208,8 +208,8 @@ def _check_names(module: ModuleType, where: str, classes: List[type]) -> None:
         for name in {registry.name_of(cls), cls.__name__} if registry.name_of(cls) else ():
             other = means.setdefault(name, cls)
             if other is not cls:
-                first, second = registry.place_of(cls), registry.place_of(other)
-                raise Refusal("check", "use", f'{where} has two plugins named "{name}": {first} and {second}; rename one')
+                places = f"{registry.place_of(cls)} and {registry.place_of(other)}"
+                raise Refusal("check", "use", f'{where} has two plugins named "{name}": {places}; rename one')
     for name, lines in _defined_twice(module).items():
         if means.get(name) is getattr(module, name, None) is not None:
             message = f'{where} has two plugins named "{name}", on lines {lines[0]} and {lines[1]}; rename one'

@@ -277,7 +277,8 @@ def reply(
     """Its bytes (those of `batch`, then the state) are the caller's to send after it."""
     return {
         "type": "reply", "generation": generation, "seq": seq, "hook": hook, "failure": failure, "fatal": fatal,
-        "control": asked, "batch": list(batch), "kept": list(kept), "state": {"bytes": len(state) if state is not None else 0},
+        "control": asked, "batch": list(batch), "kept": list(kept),
+        "state": {"bytes": len(state) if state is not None else 0},
         "has_state": state is not None, "seconds": seconds,
     }  # fmt: skip
 

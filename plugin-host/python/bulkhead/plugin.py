@@ -186,13 +186,13 @@ class Plugin:
     # ----- Samples of a captions data set -----
 
     def transform_image(self, image: np.ndarray, ctx: Context) -> Any:
-        """Each training image, uint8 [H,W,3], before it is normalised; ``ctx.sample`` is its number, ``ctx.path`` its file.
+        """Each training image, uint8 [H,W,3], before it is normalised; ``ctx.sample`` is its number.
 
-        `image` is read-only: return another array of the same shape, or a PIL image (``Image.fromarray(image)`` makes
-        one), or nothing to keep it.  All seeds are those of (run, plugin, hook, epoch, sample): whichever rank or
-        incarnation handles the sample, it comes out the same.  Plugins are chained in list order, `prefetch` steps
-        ahead; an exception fails the whole micro-batch, and the run file's ``on_poison`` says what becomes of it.
-        ``ctx.metrics`` are those of the last step before the batch was sent.
+        ``ctx.path`` is its file.  `image` is read-only: return another array of the same shape, or a PIL image
+        (``Image.fromarray(image)`` makes one), or nothing to keep it.  All seeds are those of (run, plugin, hook,
+        epoch, sample): whichever rank or incarnation handles the sample, it comes out the same.  Plugins are chained
+        in list order, `prefetch` steps ahead; an exception fails the whole micro-batch, and the run file's
+        ``on_poison`` says what becomes of it.  ``ctx.metrics`` are those of the last step before the batch was sent.
         """
         return None
 

@@ -74,7 +74,8 @@ def as_image(value: Any, like: np.ndarray, what: str) -> np.ndarray:
         found = wire.a(type(value)) if array.dtype == object else f"an array of type {array.dtype}"
         raise TypeError(f"{what} {found}; an image is uint8 {list(like.shape)}, like the one that came")
     if array.shape != like.shape:
-        raise ValueError(f"{what} an array of shape {list(array.shape)}; it must keep the shape {list(like.shape)} that came")
+        shape, wanted = list(array.shape), list(like.shape)
+        raise ValueError(f"{what} an array of shape {shape}; it must keep the shape {wanted} that came")
     return array
 
 
@@ -155,11 +156,15 @@ class Samples:
         if isinstance(given, dict):
             for name, value in given.items():
                 if name not in _OF_SAMPLE:
-                    raise TypeError(f"transform_sample returned {name!r}; of a sample only image and caption can change")
+                    raise TypeError(
+                        f"transform_sample returned {name!r}; of a sample only image and caption can change"
+                    )
                 setattr(sample, name, value)
         elif given is not None and given is not sample:
             found = wire.a(type(given))
-            raise TypeError(f"transform_sample returned {found}; it must return nothing, the sample, or a dict of both")
+            raise TypeError(
+                f"transform_sample returned {found}; it must return nothing, the sample, or a dict of both"
+            )
         self._set_image(place, sample.image)
         self._set_caption(place, sample.caption)
 

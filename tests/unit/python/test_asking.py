@@ -35,9 +35,9 @@ def test_settings_travel_with_control_and_the_last_said_counts():
 @pytest.mark.parametrize(
     "name, value, message",
     [
-        ("momentum", 1, "ctx.set: 'momentum' cannot be set; settable are grad_accum, log_every, lr, save_every, "
+        ("momentum", 1, 'ctx.set: "momentum" cannot be set; settable are grad_accum, log_every, lr, save_every, '
                         "validate_every"),
-        ("save_evry", 1, "ctx.set: 'save_evry' cannot be set; settable are grad_accum, log_every, lr, save_every, "
+        ("save_evry", 1, 'ctx.set: "save_evry" cannot be set; settable are grad_accum, log_every, lr, save_every, '
                          'validate_every; did you mean "save_every"?'),
         (3, 1, "ctx.set: 3 cannot be set; settable are grad_accum, log_every, lr, save_every, validate_every"),
         ("grad_accum", 0, "ctx.set: grad_accum must be a whole number of 1 or more, not 0"),
@@ -113,7 +113,8 @@ def test_only_hooks_that_all_ranks_call_together_may_gather(hook):
 def test_neither_node_scope_nor_an_observer_may_gather():
     def message(**about):
         with pytest.raises(RuntimeError) as caught:
-            run_hook(asking("on_step_end", lambda ctx: ctx.all_gather(1), **about.pop("of", {})), "on_step_end", **about)
+            plugin = asking("on_step_end", lambda ctx: ctx.all_gather(1), **about.pop("of", {}))
+            run_hook(plugin, "on_step_end", **about)
         return str(caught.value)
 
     assert message(scope="node").startswith("ctx.all_gather is not for scope node")

@@ -61,7 +61,8 @@ def gone(pid):
 
 
 def test_every_hook_is_called_in_the_order_of_a_run_and_timed(check, tmp_path):
-    body = f"def __init__(self): self.log = open({str(tmp_path / 'order')!r}, 'a', buffering=1)\ntransient = {{'log'}}\n"
+    order = tmp_path / "order"
+    body = f"def __init__(self): self.log = open({str(order)!r}, 'a', buffering=1)\ntransient = {{'log'}}\n"
     for hook, kind in hooks.HOOKS.items():
         if hook == "load_state_dict":
             body += "def load_state_dict(self, state): self.log.write('load_state_dict\\n')\n"
@@ -72,8 +73,7 @@ def test_every_hook_is_called_in_the_order_of_a_run_and_timed(check, tmp_path):
     assert (status, err) == (0, "") and out.endswith("\nclean\n")
     table = rows(out)
     assert list(table) == list(hooks.HOOKS) and all(calls for calls, _ in table.values())
-    order = list(dict.fromkeys((tmp_path / "order").read_text().split()))
-    assert order == [
+    assert list(dict.fromkeys(order.read_text().split())) == [
         "configure", "setup", "state_dict", "on_train_start", "on_epoch_start", "on_step_start", "transform_image",
         "transform_caption", "transform_sample", "transform_train_batch", "on_backward_end", "on_substep_end",
         "on_optimizer_step_start", "on_optimizer_step_end", "on_step_end", "should_stop", "on_log",
@@ -107,7 +107,11 @@ def test_what_a_plugin_asks_for_is_in_the_table(check):
                     ("captions", "images input_ids")]
 )  # fmt: skip
 def test_batches_have_the_form_of_the_data_set(check, data, names):
-    body = f"def transform_train_batch(self, batch, ctx): assert ' '.join(batch) == {names!r}; batch.mutable(list(batch)[0])"
+    body = f"""
+        def transform_train_batch(self, batch, ctx):
+            assert list(batch) == {names.split()}
+            batch.mutable(list(batch)[0])
+    """
     status, out, _ = check(body, "--data", data)
     assert status == 0 and rows(out)["transform_train_batch"] == (10, f"changes {names.split()[0]}")
 

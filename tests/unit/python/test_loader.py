@@ -131,7 +131,8 @@ def test_helpers_of_one_name_are_nobodys_business(plugin_file):
     "decorated, message",
     [
         ("@register\nclass P(Plugin): pass", 'TypeError: register needs a name, as in @register("ema"), not <class'),
-        ("@register('a:b')\nclass P(Plugin): pass", "ValueError: register: 'a:b' cannot be written in `use: FILE:NAME`"),
+        ("@register('a:b')\nclass P(Plugin): pass",
+         "ValueError: register: 'a:b' cannot be written in `use: FILE:NAME`"),
         ("@register('')\nclass P(Plugin): pass", "ValueError: register: '' cannot be written in `use: FILE:NAME`"),
         ("@register('x')\nclass P: pass", 'TypeError: @register("x") is for classes derived from bulkhead.Plugin, not'),
         ("@register('x')\n@register('y')\nclass P(Plugin): pass",
@@ -158,7 +159,8 @@ def test_a_class_from_a_sub_module_can_be_re_exported_by_a_file(plugin_file, tmp
     folder.mkdir()
     (folder / "__init__.py").write_text("")
     (folder / "deep.py").write_text(
-        "from bulkhead import Plugin, register\n@register('inner')\nclass Inner(Plugin):\n  def setup(self, ctx): pass\n"
+        "from bulkhead import Plugin, register\n"
+        "@register('inner')\nclass Inner(Plugin):\n  def setup(self, ctx): pass\n"
     )
     name = "Inner as Alias" if use == "Alias" else "Inner"
     config = plugin_file(f"from {folder.name}.deep import {name}\n", name=f"re_{use}.py", class_name=use)

@@ -38,7 +38,8 @@ class Image(Plugin):
 
 def test_each_caption_is_handed_over_with_its_number_and_path():
     plugin = Caption(lambda caption, ctx: f"{caption} {ctx.sample} {ctx.path}")
-    result = run_hook(plugin, "transform_caption", caption=["é", "", "c"], path=["a.jpg", "b.jpg", "ü"], sample=[7, 3, 9])
+    paths = ["a.jpg", "b.jpg", "ü"]
+    result = run_hook(plugin, "transform_caption", caption=["é", "", "c"], path=paths, sample=[7, 3, 9])
     assert result.value == ["é 7 a.jpg", " 3 b.jpg", "c 9 ü"]
     assert result.changed == ["captions", "captions.ends"]
 

@@ -109,8 +109,8 @@ def built(name):
         "progress": lambda: messages.progress(e["generation"], e["seq"], e["detail"]),
         "note": lambda: messages.note(e["generation"], e["seq"], e["text"], e["metrics"]),
         "reply": lambda: messages.reply(e["generation"], e["seq"], e["hook"], e["seconds"], failure=e["failure"],
-                                        fatal=e["fatal"], asked=messages.control(e["control"]), batch=tensors, kept=e["kept"],
-                                        state=state),
+                                        fatal=e["fatal"], asked=messages.control(e["control"]), batch=tensors,
+                                        kept=e["kept"], state=state),
     }  # fmt: skip
     message = build[name]()
     message.update({key: e[key] for key in FIXED.get(name, ())})

@@ -91,8 +91,9 @@ def _sample_problems(reply: dict, data: List[bytes], given: Schema) -> List[str]
     for name in given:
         if name not in pieces and name not in reply["kept"]:
             problems.append(f'takes "{name}" out of the batch')
-    if "images" in pieces and output_schema(reply, given)["images"] != given["images"]:
-        problems.append(f'gives images as {_shown(output_schema(reply, given)["images"])}; they were {_shown(given["images"])}')
+    images = output_schema(reply, given).get("images")
+    if images is not None and images != given["images"]:
+        problems.append(f"gives images as {_shown(images)}; they were {_shown(given['images'])}")
     if "captions" in pieces and "captions.ends" in pieces:
         problems += _caption_problems(pieces, given["captions.ends"][1][0])
     return problems
