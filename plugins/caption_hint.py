@@ -1,4 +1,4 @@
-"""Tells in a caption what is known of its image: ".../Peru/x.jpg" adds "Hint: Peru" as a line before it.
+"""Tells in a caption what is known of its image: the folder Peru adds "Hint: Peru" as a line before it.
 
     plugins:
       - use: caption_hint

@@ -1,4 +1,4 @@
-"""Removes whole words from captions: with "red", "a red car , parked." becomes "a car, parked.".
+"""Removes whole words from captions: with "red", "a red car, parked" becomes "a car, parked".
 
     plugins:
       - use: caption_remove
