@@ -183,6 +183,22 @@ void ChildProcess::kill_group() {
   if (running()) ::kill(-state_->pid, SIGKILL);
 }
 
+void become_program(const std::vector<std::string>& argv, const std::vector<std::string>& environment) {
+  const auto pointers = [](const std::vector<std::string>& texts) {
+    std::vector<char*> all;
+    for (const std::string& text : texts) all.push_back(const_cast<char*>(text.c_str()));
+    all.push_back(nullptr);
+    return all;
+  };
+  ::execve(argv.front().c_str(), pointers(argv).data(), pointers(environment).data());
+}
+
+std::vector<std::string> our_environment() {
+  std::vector<std::string> entries;
+  for (char** entry = environ; *entry != nullptr; ++entry) entries.emplace_back(*entry);
+  return entries;
+}
+
 void become_subreaper() { CHECK(::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0, std::strerror(errno)); }
 
 int end_strays(std::span<const pid_t> known) {

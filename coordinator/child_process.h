@@ -61,6 +61,13 @@ class ChildProcess {
   std::unique_ptr<State> state_;
 };
 
+// This process becomes the program: returns, with errno, only where it cannot
+// be executed.  `environment` is all of it, "KEY=value".
+void become_program(const std::vector<std::string>& argv, const std::vector<std::string>& environment);
+
+// This process's environment, "KEY=value".
+std::vector<std::string> our_environment();
+
 // From now on orphans among our descendants become our children.
 void become_subreaper();
 

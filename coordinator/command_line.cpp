@@ -7,6 +7,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "hook_table.h"
 #include "run_schema.h"
 #include "run_value.h"
 #include "suggestion.h"
@@ -37,6 +38,8 @@ constexpr Flag kFlags[] = {
     {"grace", "30s", "time that ranks have to stop in order when the run is interrupted"},
     {"resume", "none", "auto (the newest unfinished run of that name, else a new one), none, or a PATH"},
 };
+
+std::string in_quotes(const std::string& text) { return "\"" + text + "\""; }
 
 Error refuse(const std::string& sentence) { return Error{ErrorCode::kMismatch, sentence}; }
 
@@ -281,22 +284,64 @@ Result<CommandLine> parse_run(std::vector<std::string> arguments, const LaunchFa
   return line;
 }
 
+using Arguments = std::vector<std::string>;
+
+constexpr const char* kPluginUsage =
+    "Usage: bulkhead plugin new NAME --lang py|cpp   writes a plugin that works, with a test\n"
+    "       bulkhead plugin check FILE               starts it alone and calls every hook that it has\n"
+    "       bulkhead plugin list                     what ships\n";
+
+bool asks_for_help(const std::string& argument) { return argument == "-h" || argument == "--help"; }
+
+// Flags of new and check are theirs.
+Result<CommandLine> parse_plugin(const Arguments& arguments) {
+  const Arguments tools = {"new", "check", "list"};
+  if (arguments.empty()) return refuse("say what to do: bulkhead plugin new, check or list");
+  const std::string& tool = arguments.front();
+  if (asks_for_help(tool)) return CommandLine{.action = CommandLine::Action::kPrint, .text = kPluginUsage};
+  if (std::find(tools.begin(), tools.end(), tool) == tools.end()) {
+    return refuse("bulkhead plugin has no " + in_quotes(tool) + did_you_mean(tool, tools, "it has"));
+  }
+  const Arguments rest(arguments.begin() + 1, arguments.end());
+  if (tool != "list") {
+    return CommandLine{.action = CommandLine::Action::kPluginTool, .tool = tool, .tool_arguments = rest};
+  }
+  if (!rest.empty()) return refuse("bulkhead plugin list takes no " + in_quotes(rest.front()));
+  return CommandLine{.action = CommandLine::Action::kListPlugins};
+}
+
+Result<CommandLine> parse_hooks(const Arguments& arguments) {
+  if (arguments.empty()) return CommandLine{.action = CommandLine::Action::kPrint, .text = hooks_text()};
+  if (arguments.size() == 1 && arguments.front() == "--markdown") {
+    return CommandLine{.action = CommandLine::Action::kPrint, .text = hooks_markdown()};
+  }
+  return refuse("bulkhead hooks takes --markdown or nothing, not " + in_quotes(arguments.back()));
+}
+
 }  // namespace
 
 Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments, const LaunchFacts& facts) {
-  const std::vector<std::string> later = {"status", "plugin", "checkpoint", "host"};
-  const std::string usage =
-      std::string("Usage: ") + kUsage + "\n       bulkhead run|status|plugin|checkpoint|host …\n";
-  if (arguments.empty()) return refuse("say what to do: bulkhead run, status, plugin, checkpoint or host");
+  const Arguments commands = {"run", "plugin", "hooks", "schema"};
+  const Arguments later = {"status", "checkpoint", "host"};
+  const std::string usage = std::string("Usage: ") + kUsage +
+                            "\n       bulkhead run [flags] RUN.yaml   the same\n"
+                            "       bulkhead plugin new|check|list  write one, try one, see what ships\n"
+                            "       bulkhead hooks [--markdown]     every hook, and when it is called\n"
+                            "       bulkhead schema                 every key of a run file\n";
+  if (arguments.empty()) return refuse("say what to do: bulkhead " + one_of(commands));
   const std::string& command = arguments.front();
-  if (command == "run") return parse_run({arguments.begin() + 1, arguments.end()}, facts);
-  if (command == "-h" || command == "--help") return CommandLine{CommandLine::Action::kPrint, usage, {}};
-  if (command == "schema") return CommandLine{CommandLine::Action::kPrint, schema_markdown(), {}};
+  const Arguments rest(arguments.begin() + 1, arguments.end());
+  if (command == "run") return parse_run(rest, facts);
+  if (command == "plugin") return parse_plugin(rest);
+  if (command == "hooks") return parse_hooks(rest);
+  if (command == "schema")
+    return CommandLine{.action = CommandLine::Action::kPrint, .text = schema_markdown()};
+  if (asks_for_help(command)) return CommandLine{.action = CommandLine::Action::kPrint, .text = usage};
   if (std::find(later.begin(), later.end(), command) != later.end()) {
-    return refuse("bulkhead " + command + " is not in this version yet; only bulkhead run is");
+    return refuse("bulkhead " + command + " is not in this version yet; there are " + join(commands));
   }
   return refuse(command + " is not a command of bulkhead" +
-                did_you_mean(command, {"run", "status", "plugin", "checkpoint", "host"}, "its commands are"));
+                did_you_mean(command, commands, "its commands are"));
 }
 
 }  // namespace bulkhead

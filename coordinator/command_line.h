@@ -35,12 +35,15 @@ struct RunOptions {
   std::vector<std::string> overrides;  // key=value
 };
 
-// What to do: print `text` and exit with 0, or run.
+// What to do: print `text` and exit with 0, run, list the shipped plugins, or
+// become a plugin tool (plugin_tools.h).
 struct CommandLine {
-  enum class Action { kPrint, kRun };
+  enum class Action { kPrint, kRun, kListPlugins, kPluginTool };
   Action action = Action::kRun;
-  std::string text;
-  RunOptions run;
+  std::string text{};
+  RunOptions run{};
+  std::string tool{};  // new | check
+  std::vector<std::string> tool_arguments{};
 };
 
 // What flags are counted and defaulted by.

@@ -20,6 +20,8 @@ Coordinator::Coordinator(EventLoop& loop, CoordinatorOptions options, Coordinato
           .record = [this](Event event) { record(std::move(event)); },
           .stale = stale_,
           .loaded = [this](HostSupervisor& host) { host_loaded(host); },
+          .configured = [this](HostSupervisor& host,
+                               const Value& changes) { host_configured(host, changes); },
           .refused = [this](HostSupervisor& host, const std::string& key,
                             const std::string& sentence) { host_refused(host, key, sentence); },
           .lost = [this](HostSupervisor& host, const std::string& reason,
@@ -42,7 +44,8 @@ Coordinator::Coordinator(EventLoop& loop, CoordinatorOptions options, Coordinato
       greeter_(loop, {.secret = options_.secret,
                       .refusal = [this](const Hello& hello) { return refusal_of(hello); },
                       .admit = [this](std::unique_ptr<Peer> peer,
-                                      const Hello& hello) { admit(std::move(peer), hello); }}) {
+                                      const Hello& hello) { admit(std::move(peer), hello); }}),
+      gathers_(options_.ranks) {
   seen_.resumed_from = options_.resumed_from;
   resume_ = options_.resume;
   make_supervisors();
@@ -65,7 +68,8 @@ void Coordinator::make_supervisors() {
   }
 }
 
-// One node: its ranks are all ranks.
+// One node: its ranks are all ranks, and rank 0 is the home of a process that
+// ranks share.
 Facts Coordinator::facts_of(std::int64_t rank) const {
   Facts facts;
   facts.rank = rank;
@@ -149,7 +153,7 @@ void Coordinator::maybe_begin() {
   if (phase_ != Phase::kStarting) return;
   if (!all_workers([](const WorkerSupervisor& worker) { return worker.connected(); })) return;
   if (!std::all_of(hosts_.begin(), hosts_.end(), [](const auto& host) { return host->settled(); })) return;
-  if (check_loaded()) begin();
+  if (check_loaded() && configure_plugins()) begin();
 }
 
 // False when a plugin was refused: the run is then ending.
@@ -179,7 +183,8 @@ void Coordinator::begin() {
                              .facts = facts_of(worker->rank()),
                              .routes = routes_of(worker->rank()),
                              .resume = resume_,
-                             .restarted = rank_restarts_ > 0});
+                             .restarted = rank_restarts_ > 0,
+                             .relays = relays()});
     Event event{.event = rank_restarts_ > 0 ? "restart" : "start", .rank = worker->rank()};
     event.generation = worker_generation_.value;
     if (rank_restarts_ > 0) event.seconds = std::chrono::duration<double>(loop_.now() - failed_at_).count();
@@ -217,10 +222,31 @@ void Coordinator::attach(HostSupervisor& host) {
 std::vector<PluginRoute> Coordinator::routes_of(std::int64_t rank) const {
   std::vector<PluginRoute> routes;
   for (const auto& host : hosts_) {
-    if (host->rank() != rank || given_up_.contains(host->plugin())) continue;
+    if (given_up_.contains(host->plugin())) continue;
+    if (host->rank() != rank && !serves_every_rank(*host)) continue;
     routes.push_back({host->plugin(), host->config(), host->traits()});
   }
   return routes;
+}
+
+// Ranks other than the home relay their calls of it to the home's worker.
+bool Coordinator::serves_every_rank(const HostSupervisor& host) {
+  const std::string& scope = host.config().scope;
+  return scope == "node" || (scope == "job" && moves_batches(host.traits()));
+}
+
+// Where the other ranks reach the home's worker, by rank.
+std::vector<std::string> Coordinator::relays() const {
+  const bool needed = options_.ranks > 1 && std::any_of(hosts_.begin(), hosts_.end(), [&](const auto& host) {
+                        return !given_up_.contains(host->plugin()) && serves_every_rank(*host);
+                      });
+  if (!needed) return {};
+  std::vector<std::string> endpoints(1);  // rank 0 is the home
+  for (std::int64_t rank = 1; rank < options_.ranks; ++rank) {
+    endpoints.push_back(
+        hooks_.endpoint("r" + std::to_string(rank) + "-" + std::to_string(worker_generation_.value)));
+  }
+  return endpoints;
 }
 
 // ----- For others to see -----

@@ -8,12 +8,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "gather_hub.h"
 #include "greeter.h"
 #include "host_supervisor.h"
 #include "process.h"
@@ -48,6 +50,10 @@ struct CoordinatorHooks {
   std::function<std::string(const ProcessKey&)> log_tail;   // its last log lines; may be empty
   std::function<std::string(const std::string&)> endpoint;  // of a new data connection, from a short name
   std::function<std::string(const std::string&)> place_of;  // "run.yaml:12" of a dotted key
+  std::function<Value()> run_map;                           // the run as configured so far, as in run.yaml
+  // The run with what that plugin's configure() returned; an error is a
+  // refusal's whole sentence.
+  std::function<Result<RunConfig>(PluginId, const Value& changes)> reconfigure;
   std::function<std::optional<std::string>()> newest_checkpoint;  // the newest complete one's directory
   std::function<void(const std::string&)> cut_back;  // the ranks start again from there; "": from nothing
   std::function<void(const Event&)> event;
@@ -82,7 +88,7 @@ class Coordinator {
  private:
   enum class Phase {
     kIdle,
-    kStarting,    // until every rank has greeted and every host has loaded
+    kStarting,    // until every rank has greeted, every host has loaded and the run is configured
     kRunning,     // the ranks have been told to start
     kRestarting,  // until every rank of the old generation is gone
     kStopping,    // told to stop, or the grace runs
@@ -102,7 +108,15 @@ class Coordinator {
   void record_resume();
   void attach(HostSupervisor& host);
   std::vector<PluginRoute> routes_of(std::int64_t rank) const;
+  std::vector<std::string> relays() const;
+  static bool serves_every_rank(const HostSupervisor& host);
   void tick();
+
+  // coordinator_configure.cpp: plugins' changes to the run
+  bool configure_plugins();
+  bool ask_to_configure(PluginId plugin);
+  bool take_changes(PluginId plugin);
+  void host_configured(HostSupervisor& host, const Value& changes);
 
   // coordinator_messages.cpp: what workers and hosts say
   void worker_message(WorkerSupervisor& worker, Message message);
@@ -110,6 +124,8 @@ class Coordinator {
   void store_ready(const WorkerSupervisor& worker, const StoreReady& store);
   void metrics_line(const MetricsLine& line);
   void event_line(const WorkerSupervisor& worker, const EventLine& line);
+  void gather_part(WorkerSupervisor& worker, GatherPart part);
+  void send_gathers(const GatherHub::Words& words);
   void host_loaded(HostSupervisor& host);
   void host_refused(HostSupervisor& host, const std::string& key, const std::string& sentence);
   void host_lost(HostSupervisor& host, const std::string& reason, bool restarting);
@@ -118,18 +134,20 @@ class Coordinator {
   // coordinator_end.cpp: failures, restarts and the end
   void worker_ended(WorkerSupervisor& worker);
   void rank_failed(RankFailure failure);
+  bool has_agreed_failure() const;
   void settle_failures();
   void restart_ranks(const RankDecision& decision);
   void stop_ranks(RunOutcome outcome);
+  void begin_stop(RunOutcome outcome);
   void finish_if_all_done();
   void end(RunOutcome outcome);
   void check_gone();
 
   void record(Event event);
+  // The host of that plugin whose home is that rank: rank scope has one for
+  // each rank, the other scopes have one, with rank 0.
   HostSupervisor* host_at(PluginId plugin, std::int64_t rank);
   WorkerSupervisor* worker_at(std::int64_t rank);
-  // The rank's host of that plugin: rank scope has one for each rank, job scope
-  // one in all, which rank 0 talks to.
   bool all_workers(const std::function<bool(const WorkerSupervisor&)>& holds) const;
 
   EventLoop& loop_;
@@ -141,14 +159,18 @@ class Coordinator {
   std::vector<std::unique_ptr<WorkerSupervisor>> workers_;  // by rank
   std::vector<std::unique_ptr<HostSupervisor>> hosts_;      // by plugin, then rank
   Greeter greeter_;
+  GatherHub gathers_;
 
   Phase phase_ = Phase::kIdle;
   Generation worker_generation_;
   std::int64_t rank_restarts_ = 0;
-  std::string resume_;                  // what this generation of the ranks starts from
-  std::set<PluginId> given_up_;         // on all ranks from the next generation on
-  std::vector<RankFailure> failures_;   // of this generation
-  std::optional<RunOutcome> stopping_;  // how a run that is being stopped will have ended
+  std::string resume_;                           // what this generation of the ranks starts from
+  std::set<PluginId> given_up_;                  // on all ranks from the next generation on
+  std::map<PluginId, Value> configure_inputs_;   // what its configure() gets, in every incarnation
+  std::map<PluginId, Value> configure_answers_;  // of the first incarnation on the lowest rank
+  std::set<PluginId> configured_;                // whose changes are in the configuration
+  std::vector<RankFailure> failures_;            // of this generation
+  std::optional<RunOutcome> stopping_;           // how a run that is being stopped will have ended
   TimePoint failed_at_;
   RunOutcome outcome_;
   LastSeen seen_;

@@ -53,9 +53,14 @@ void Coordinator::worker_ended(WorkerSupervisor& worker) {
   rank_failed({.time = loop_.now(), .rank = worker.rank(), .death = true, .reason = std::move(reason)});
 }
 
+bool Coordinator::has_agreed_failure() const {
+  return std::any_of(failures_.begin(), failures_.end(), [](const auto& failure) { return failure.agreed; });
+}
+
 void Coordinator::rank_failed(RankFailure failure) {
   if (failures_.empty()) failed_at_ = loop_.now();
   failures_.push_back(std::move(failure));
+  if (has_agreed_failure()) return settle_failures();
   if (failures_.back().death || static_cast<std::int64_t>(failures_.size()) == options_.ranks) {
     return settle_failures();
   }
@@ -64,6 +69,9 @@ void Coordinator::rank_failed(RankFailure failure) {
 
 void Coordinator::settle_failures() {
   settle_timer_.reset();
+  // The others say the same when their plugins have heard of it (on_exception).
+  const auto is_out = [](const WorkerSupervisor& worker) { return worker.done() || !worker.alive(); };
+  if (has_agreed_failure() && !all_workers(is_out)) return;
   const RankDecision decision =
       decide_ranks(failures_, options_.ranks, options_.max_restarts - rank_restarts_);
   spdlog::warn("generation {}: {}", worker_generation_.value, decision.reason);
@@ -79,6 +87,7 @@ void Coordinator::settle_failures() {
 void Coordinator::restart_ranks(const RankDecision& decision) {
   ++rank_restarts_;
   failures_.clear();
+  gathers_.clear();
   const bool running = phase_ == Phase::kRunning;
   phase_ = Phase::kRestarting;
   if (auto newest = hooks_.newest_checkpoint()) resume_ = *newest;
@@ -111,11 +120,15 @@ void Coordinator::request_stop(const std::string& reason) {
 // grace are killed.
 void Coordinator::stop_ranks(RunOutcome outcome) {
   if (phase_ != Phase::kRunning) return end(std::move(outcome));
+  for (const auto& worker : workers_) worker->send(Stop{.generation = {}, .reason = outcome.reason});
+  begin_stop(std::move(outcome));
+}
+
+void Coordinator::begin_stop(RunOutcome outcome) {
   phase_ = Phase::kStopping;
   Event event{.event = "stop"};
   event.reason = outcome.reason;
   record(std::move(event));
-  for (const auto& worker : workers_) worker->send(Stop{.generation = {}, .reason = outcome.reason});
   stopping_ = std::move(outcome);
   grace_timer_ = loop_.call_after(options_.grace, [this] {
     stopping_->reason += " (the ranks did not stop in time and were killed)";

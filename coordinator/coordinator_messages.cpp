@@ -24,6 +24,7 @@ void Coordinator::worker_message(WorkerSupervisor& worker, Message message) {
           [&](StoreReady& store) { store_ready(worker, store); },
           [&](MetricsLine& line) { metrics_line(line); },
           [&](EventLine& line) { event_line(worker, line); },
+          [&](GatherPart& part) { gather_part(worker, std::move(part)); },
           [&](HostReady& ready) {
             if (auto* host = host_of(ready.plugin)) host->ready(ready.host_generation);
           },
@@ -64,8 +65,33 @@ void Coordinator::metrics_line(const MetricsLine& line) {
 void Coordinator::event_line(const WorkerSupervisor& worker, const EventLine& line) {
   Event event = Event::of(line.event, line.fields);
   if (!event.rank) event.rank = worker.rank();
+  for (const auto& host : hosts_) {
+    const bool its = event.plugin == host->config().name && event.rank == host->rank();
+    if (its && event.event == "error") host->errors().add(event.reason.value_or(""));
+  }
   record(std::move(event));
 }
+
+// ----- All-gathers -----
+
+// Only processes of rank scope gather over ranks; a shared one is alone.
+void Coordinator::gather_part(WorkerSupervisor& worker, GatherPart part) {
+  const HostSupervisor* host = host_at(part.plugin, worker.rank());
+  const bool known = host != nullptr && host->config().scope == "rank" && part.number >= 0;
+  const bool fits =
+      part.state == "over" || part.state == "gone" || (part.state == "part" && part.batch.size() == 1);
+  if (!known || !fits) return worker.end_now("garbage: sent a gather_part that no plugin here can ask for");
+  send_gathers(gathers_.take(worker.rank(), std::move(part)));
+}
+
+void Coordinator::send_gathers(const GatherHub::Words& words) {
+  for (const auto& [rank, wanted] : words.wanted) worker_at(rank)->send(wanted);
+  for (const GatherDone& done : words.done) {
+    for (const auto& worker : workers_) worker->send(done);
+  }
+}
+
+// ----- Ends -----
 
 void Coordinator::worker_done(WorkerSupervisor& worker, WorkerDone done) {
   if (worker.done() || phase_ == Phase::kEnding || phase_ == Phase::kEnded) return;
@@ -76,7 +102,18 @@ void Coordinator::worker_done(WorkerSupervisor& worker, WorkerDone done) {
     return end({"refused", 2, place + done.reason});
   }
   if (done.status == "failed") {
-    return rank_failed({.time = loop_.now(), .rank = worker.rank(), .death = false, .reason = done.reason});
+    const bool agreed = done.result.is_object() && done.result.value("agreed", Value()) == true;
+    return rank_failed({.time = loop_.now(),
+                        .rank = worker.rank(),
+                        .death = false,
+                        .reason = done.reason,
+                        .agreed = agreed});
+  }
+  if (has_agreed_failure()) return settle_failures();
+  // One rank was signalled and all have agreed to end; those that do not are
+  // given the time that they would have had from us.
+  if (done.status == "interrupted" && phase_ == Phase::kRunning) {
+    begin_stop({"interrupted", 130, done.reason});
   }
   finish_if_all_done();
 }
@@ -84,8 +121,11 @@ void Coordinator::worker_done(WorkerSupervisor& worker, WorkerDone done) {
 // ----- From hosts -----
 
 void Coordinator::host_loaded(HostSupervisor& host) {
-  if (phase_ == Phase::kRunning || phase_ == Phase::kStopping) return attach(host);
-  maybe_begin();
+  const bool running = phase_ == Phase::kRunning || phase_ == Phase::kStopping;
+  if (!running) return maybe_begin();
+  const auto input = configure_inputs_.find(host.plugin());
+  if (host.needs_configure() && input != configure_inputs_.end()) return host.configure(input->second);
+  attach(host);
 }
 
 void Coordinator::host_refused(HostSupervisor& host, const std::string& key, const std::string& sentence) {
@@ -107,6 +147,7 @@ void Coordinator::host_lost(HostSupervisor& host, const std::string& reason, boo
 void Coordinator::host_gave_up(HostSupervisor& host, const std::string& reason) {
   const bool abort = host.config().on_failure.then == "abort";
   given_up_.insert(host.plugin());
+  send_gathers(gathers_.give_up(host.plugin(), host.rank()));
   Event event{.event = abort ? "abort" : "disable", .plugin = host.config().name, .rank = host.rank()};
   event.generation = host.generation().value;
   event.reason = reason;

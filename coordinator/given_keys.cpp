@@ -47,7 +47,8 @@ class KeyCollector {
     }
     for (const YamlNode& node : map.children) {
       const std::string key = section.empty() ? node.key : section + "." + node.key;
-      if (section.empty() && &keys_ == &run_keys() && key == "plugins") continue;
+      const bool of_run = section.empty() && &keys_ == &run_keys();
+      if (of_run && (key == "plugins" || key == "configured")) continue;
       if (is_leaf(key)) {
         given[key] = &node;
       } else if (is_section(key)) {

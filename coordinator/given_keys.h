@@ -19,7 +19,7 @@ using GivenKeys = std::map<std::string, const YamlNode*>;
 
 // Adds the keys of `map` to `given`.  `prefix` is what a person writes before
 // them ("plugins.0." or nothing), for the sentences.  The run's own `plugins`
-// is left to its reader.
+// is left to its reader; `configured`, which run.yaml has, is a record only.
 Status collect_keys(const YamlNode& map, const std::vector<KeySpec>& keys, const std::string& prefix,
                     GivenKeys& given);
 

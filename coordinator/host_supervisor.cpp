@@ -58,6 +58,7 @@ void HostSupervisor::start() {
   if (crashes_.empty() || state_ == State::kRenewing) since_ = services_.loop.now();
   generation_ = generation_.next();
   verdict_.clear();
+  configured_ = false;
   set_up_ = false;
   process_ = true;
   state_ = State::kStarting;
@@ -97,6 +98,9 @@ void HostSupervisor::on_message(const Message& message) {
     services_.loaded(*this);
   } else if (const auto* failed = std::get_if<LoadFailed>(&message); failed && state_ == State::kLoading) {
     load_failed(*failed);
+  } else if (const auto* answer = std::get_if<Configured>(&message);
+             answer && state_ == State::kConfiguring) {
+    configure_answered(*answer);
   } else {
     condemn("garbage: sent " + std::string(type_of(message)) + " to the coordinator out of turn");
   }
@@ -109,6 +113,28 @@ void HostSupervisor::load_failed(const LoadFailed& failed) {
   // The file was changed under the run: a death like any other.
   condemn("failed to load again: " + failed.failure.message);
   if (!process_) died({.exit_code = 2, .signal = {}});
+}
+
+void HostSupervisor::configure(const Value& config) {
+  CHECK(needs_configure());
+  state_ = State::kConfiguring;
+  peer_->send(Configure{.generation = {}, .config = config});
+  arm_opening(kStartDeadline);
+}
+
+void HostSupervisor::configure_answered(const Configured& answer) {
+  if (!process_) return;  // its end is told in a moment
+  opening_timer_.reset();
+  if (!answer.failure) {
+    configured_ = ever_configured_ = true;
+    state_ = State::kLoaded;
+    return services_.configured(*this, answer.changes);
+  }
+  const Failure& failure = *answer.failure;
+  std::string sentence = "configure raised " + failure.type + ": " + failure.message;
+  if (ever_configured_) return condemn(std::move(sentence));  // a death like any other
+  if (!failure.traceback.empty()) sentence += "\n" + failure.traceback;
+  services_.refused(*this, "use", sentence);
 }
 
 void HostSupervisor::on_closed(const Error& why) {

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "error_kinds.h"
 #include "peer.h"
 #include "process.h"
 #include "protocol/event_loop.h"
@@ -26,16 +27,17 @@ namespace bulkhead {
 class HostSupervisor {
  public:
   enum class State {
-    kIdle,      // not started yet
-    kStarting,  // launched, hello awaited
-    kLoading,   // greeted, importing and constructing
-    kLoaded,    // no worker attached
-    kOpening,   // attached: setup, state, replay
-    kReady,     // serving
-    kWaiting,   // dead, the back-off runs
-    kRenewing,  // being ended to be started afresh, at no charge
-    kGivenUp,   // will not be started again
-    kStopping,  // told to stop
+    kIdle,         // not started yet
+    kStarting,     // launched, hello awaited
+    kLoading,      // greeted, importing and constructing
+    kLoaded,       // no worker attached
+    kConfiguring,  // in its configure()
+    kOpening,      // attached: setup, state, replay
+    kReady,        // serving
+    kWaiting,      // dead, the back-off runs
+    kRenewing,     // being ended to be started afresh, at no charge
+    kGivenUp,      // will not be started again
+    kStopping,     // told to stop
     kStopped,
   };
 
@@ -50,6 +52,7 @@ class HostSupervisor {
     // What it tells.  `lost`: an incarnation that the worker knows of, or the
     // last one, is gone.
     std::function<void(HostSupervisor&)> loaded;
+    std::function<void(HostSupervisor&, const Value& changes)> configured;
     std::function<void(HostSupervisor&, const std::string& key, const std::string& sentence)> refused;
     std::function<void(HostSupervisor&, const std::string& reason, bool restarting)> lost;
     std::function<void(HostSupervisor&, const std::string& reason)> gave_up;
@@ -63,6 +66,9 @@ class HostSupervisor {
   bool awaits(Generation generation) const { return state_ == State::kStarting && generation == generation_; }
   // Takes the connection of the incarnation that it waits for.
   void greeted(std::unique_ptr<Peer> peer, const Hello& hello);
+  // Has it called configure() with the run as configured so far; `configured`
+  // follows, or a refusal where it raises the first time.  Only in kLoaded.
+  void configure(const Value& config);
   // A worker waits at `endpoint`.  Only in kLoaded.
   void attach(const std::string& endpoint, Generation worker_generation);
 
@@ -96,10 +102,17 @@ class HostSupervisor {
   bool alive() const { return process_; }
   // Loaded and waiting, or never to come.
   bool settled() const { return state_ == State::kLoaded || state_ == State::kGivenUp; }
+  // This incarnation has a configure() that has not been called yet.
+  bool needs_configure() const {
+    return state_ == State::kLoaded && !configured_ && traits_.has("configure");
+  }
   // This incarnation has been set up for an earlier worker.
   bool set_up() const { return set_up_; }
   std::int64_t starts() const { return generation_.value; }
   const std::vector<CrashSummary>& crashes() const { return crashes_; }
+  // What its hooks raised, as its worker reported it.
+  ErrorKinds& errors() { return errors_; }
+  const ErrorKinds& errors() const { return errors_; }
   // starting | ready | restarting | disabled, as before any stop.
   std::string state_name() const;
 
@@ -107,6 +120,7 @@ class HostSupervisor {
   void on_message(const Message& message);
   void on_closed(const Error& why);
   void load_failed(const LoadFailed& failed);
+  void configure_answered(const Configured& answer);
   bool may_still_speak(const ProcessEnd& end) const;
   void died(const ProcessEnd& end);
   void record_crash(const ProcessEnd& end, bool attached);
@@ -129,6 +143,8 @@ class HostSupervisor {
   Generation generation_;              // 0 before the first start
   bool process_ = false;               // from launch to its reported end
   std::optional<ProcessEnd> unheard_;  // its end, while its last words may still be on the way
+  bool configured_ = false;
+  bool ever_configured_ = false;
   bool set_up_ = false;
   bool ever_ready_ = false;
   bool disabled_ = false;
@@ -140,6 +156,7 @@ class HostSupervisor {
 
   std::vector<TimePoint> death_times_;
   std::vector<CrashSummary> crashes_;
+  ErrorKinds errors_;
   std::optional<Generation> unposted_;  // the newest crash waits for its HostPost
   bool told_hang_ = false;              // its event is written already
 

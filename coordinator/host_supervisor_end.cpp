@@ -101,6 +101,7 @@ void HostSupervisor::record_crash(const ProcessEnd& end, bool attached) {
     crash.exit = end.exit_code.value_or(0);
   }
   if (state_ == State::kLoading) crash.hook = "__init__";
+  if (state_ == State::kConfiguring) crash.hook = "configure";
   crashes_.push_back(std::move(crash));
   unposted_ = generation_;
   if (!attached) return write_crash();

@@ -11,6 +11,10 @@ namespace {
 constexpr int kWorkerOomScore = -500;
 constexpr int kHostOomScore = 500;
 
+const PluginConfig& plugin_of(const LaunchPlan& plan, const ProcessKey& key) {
+  return plan.plugins.at(static_cast<std::size_t>(key.plugin.value));
+}
+
 using Variables = std::map<std::string, std::string>;
 
 Variables variables_of(const std::vector<std::string>& environment) {
@@ -55,10 +59,9 @@ void add_host(Variables& variables, const LaunchPlan& plan, const ProcessKey& ke
   variables["OMP_NUM_THREADS"] = "1";
   std::string& path = variables["PYTHONPATH"];
   path = plan.paths.python_package.string() + (path.empty() ? "" : ":" + path);
-}
-
-const PluginConfig& plugin_of(const LaunchPlan& plan, const ProcessKey& key) {
-  return plan.plugins.at(static_cast<std::size_t>(key.plugin.value));
+  // Last: a file there must not hide a module that the user's own path has.
+  if (!plugin_of(plan, key).module.empty() && !plan.run_folder.empty())
+    path += ":" + plan.run_folder.string();
 }
 
 }  // namespace

@@ -21,9 +21,10 @@ struct LaunchPlan {
   ProgramPaths paths;
   std::vector<PluginConfig> plugins;
   std::int64_t ranks = 1;
-  int cores = 1;               // of this machine, shared by the ranks
-  std::filesystem::path logs;  // folder
-  std::string endpoint;        // where the coordinator listens
+  int cores = 1;                     // of this machine, shared by the ranks
+  std::filesystem::path logs;        // folder
+  std::filesystem::path run_folder;  // the run file's: plugins given as modules may lie there
+  std::string endpoint;              // where the coordinator listens
   std::string secret;
   std::string master_addr = "127.0.0.1";
   int master_port = 0;                   // 0: rank 0 takes any free one

@@ -1,8 +1,10 @@
 // bulkhead: the launcher and coordinator of a run.  DESIGN §5 has the exit
 // statuses; every refusal is one sentence on standard error.
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <sched.h>
 #include <string>
@@ -10,7 +12,9 @@
 #include <unistd.h>
 #include <vector>
 
+#include "child_process.h"
 #include "command_line.h"
+#include "plugin_tools.h"
 #include "program_paths.h"
 #include "run_file.h"
 #include "run_session.h"
@@ -60,13 +64,25 @@ RunFileContext context_of(const ProgramPaths& paths, int gpus) {
 }
 
 int run(const RunOptions& options, const ProgramPaths& paths, int gpus, int signals) {
-  auto file = read_run_file(options.run_file, options.overrides, context_of(paths, gpus));
+  const RunFileContext context = context_of(paths, gpus);
+  auto file = read_run_file(options.run_file, options.overrides, context);
   if (!file) return refuse(file.error().message);
   become_subreaper();
-  auto session = RunSession::open(options, std::move(*file), paths, signals);
+  auto session = RunSession::open(options, std::move(*file), context, paths, signals);
   if (!session) return refuse(session.error().message);
   const int status = (*session)->run();
   return status == kRefused ? refuse((*session)->outcome().reason) : status;
+}
+
+// The program takes this one's place: its output and exit status are its own.
+int become(const Result<ToolProgram>& tool) {
+  if (!tool) return refuse(tool.error().message);
+  sigset_t none;
+  sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  std::signal(SIGPIPE, SIG_DFL);
+  become_program(tool->argv, tool->environment);
+  return refuse(tool->argv.front() + " cannot be started: " + std::strerror(errno));
 }
 
 int main_of(const std::vector<std::string>& arguments) {
@@ -80,7 +96,15 @@ int main_of(const std::vector<std::string>& arguments) {
     return 0;
   }
   std::error_code error;
-  const auto paths = find_programs(fs::read_symlink("/proc/self/exe", error));
+  const fs::path self = fs::read_symlink("/proc/self/exe", error);
+  if (line->action == CommandLine::Action::kListPlugins) {
+    std::printf("%s", describe(shipped_plugins(program_paths(self))).c_str());
+    return 0;
+  }
+  if (line->action == CommandLine::Action::kPluginTool) {
+    return become(plugin_tool(program_paths(self), line->tool, line->tool_arguments, our_environment()));
+  }
+  const auto paths = find_programs(self);
   if (!paths) return refuse(paths.error().message);
   return run(line->run, *paths, gpus, signals);
 }

@@ -1,5 +1,6 @@
 #include "plugin_check.h"
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 
@@ -28,15 +29,11 @@ const Claim* find_claim(std::string_view name) {
   return nullptr;
 }
 
-bool is_transform(const std::string& hook) {
-  const HookInfo* info = find_hook(hook);
-  return info != nullptr && info->kind == HookKind::kTransform;
-}
-
-// Its first transform; empty without one.
+// Its first transform or sample hook; empty without one.
 std::string transform_of(const PluginTraits& traits) {
   for (const std::string& hook : traits.hooks) {
-    if (is_transform(hook)) return hook;
+    const HookInfo* info = find_hook(hook);
+    if (info != nullptr && info->moves_batch()) return hook;
   }
   return {};
 }
@@ -52,11 +49,16 @@ std::optional<PluginRefusal> check_claims(std::span<const LoadedPlugin> plugins,
                                "should_stop can"};
     }
     for (std::size_t other = 0; other < plugins.size(); ++other) {
-      if (other == place || !plugins[other].traits.has(claim->hook)) continue;
-      return PluginRefusal{other, "use",
-                           "overrides " + std::string(claim->hook) + ", but plugin " +
-                               in_quotes(owner.config.name) + " claims " + in_quotes(name) +
-                               " for itself; take one of the two out of the run"};
+      if (other == place) continue;
+      const PluginTraits& traits = plugins[other].traits;
+      const bool claims_too =
+          std::find(traits.claims.begin(), traits.claims.end(), name) != traits.claims.end();
+      if (!claims_too && !traits.has(claim->hook)) continue;
+      return PluginRefusal{
+          other, "use",
+          (claims_too ? "claims " + in_quotes(name) : "overrides " + std::string(claim->hook)) +
+              ", but plugin " + in_quotes(owner.config.name) + " claims " + in_quotes(name) +
+              " for itself; take one of the two out of the run"};
     }
   }
   return std::nullopt;
@@ -71,15 +73,19 @@ std::optional<PluginRefusal> check_alone(const LoadedPlugin& plugin, std::size_t
         "says steers = False but overrides " + transform +
             ", whose result the run waits for; such a plugin may override on_… and state hooks only"};
   }
-  if (plugin.config.scope != "rank") {
-    return PluginRefusal{place, "scope",
-                         "overrides " + transform + " in scope " + plugin.config.scope +
-                             ", where transforms are not supported yet; use scope: rank"};
+  if (plugin.config.scope != "rank" && !plugin.traits.stateless) {
+    return PluginRefusal{
+        place, "scope",
+        "overrides " + transform + " in scope " + plugin.config.scope +
+            ", where one process serves several ranks, but does not say stateless = True; say "
+            "so if its attributes do not change after setup, or use scope: rank"};
   }
   return std::nullopt;
 }
 
 }  // namespace
+
+bool moves_batches(const PluginTraits& traits) { return !transform_of(traits).empty(); }
 
 std::optional<PluginRefusal> check_plugins(std::span<const LoadedPlugin> plugins) {
   for (std::size_t place = 0; place < plugins.size(); ++place) {

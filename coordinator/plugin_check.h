@@ -24,6 +24,9 @@ struct PluginRefusal {
   std::string sentence;
 };
 
+// It has a hook through which batches or samples go.
+bool moves_batches(const PluginTraits& traits);
+
 // The first plugin, in list order, that may not run as it is; nothing when all
 // may.
 std::optional<PluginRefusal> check_plugins(std::span<const LoadedPlugin> plugins);

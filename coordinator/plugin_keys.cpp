@@ -12,8 +12,9 @@ std::vector<KeySpec> make_plugin_keys() {
       {.key = "use",
        .kind = KeyKind::kText,
        .slot = PLUGIN(use),
-       .meaning = "the plugin: file.py:Class, file.py, folder/:Class, pkg.mod:Class, lib.so, or NAME of a "
-                  "shipped one",
+       .meaning =
+           "the plugin: file.py:Class, file.py, folder/:Class, pkg.mod:Class, pkg.mod.Class, lib.so, or "
+           "NAME of a shipped one",
        .required = true},
       {.key = "name",
        .kind = KeyKind::kName,
@@ -27,7 +28,9 @@ std::vector<KeySpec> make_plugin_keys() {
       {.key = "scope",
        .kind = KeyKind::kChoice,
        .slot = PLUGIN(scope),
-       .meaning = "one process per rank, per node (not supported yet), or one in all",
+       .meaning =
+           "one process per rank; per node, every hook once per rank of it; or one in all, hooks once and "
+           "transforms once per rank (in the last two a transform needs stateless = True)",
        .defaults = always("rank"),
        .choices = {"rank", "node", "job"}},
       {.key = "prefetch",
@@ -40,9 +43,11 @@ std::vector<KeySpec> make_plugin_keys() {
       {.key = "deadline",
        .kind = KeyKind::kDuration,
        .slot = PLUGIN(deadline_seconds),
-       .meaning =
-           "longest time for one call before the process is killed as hung; without this key setup, epoch, "
-           "validation, save and train hooks have 10 min and start has 5 min",
+       .meaning = "longest time for one call before the process is killed as hung; without this key epoch, "
+                  "validation, "
+                  "save and train hooks have 10 min; start (constructor, configure, setup, first state_dict) "
+                  "has 5 min "
+                  "in all, with this key too",
        .unit = "duration",
        .defaults = always("30s"),
        .range = above(0)},

@@ -49,11 +49,16 @@ ProgramPaths installed(const fs::path& prefix) {
 
 }  // namespace
 
-Result<ProgramPaths> find_programs(const fs::path& self) {
+ProgramPaths program_paths(const fs::path& self) {
   const fs::path folder = self.parent_path();
   ProgramPaths paths = is_there(folder / "bulkhead-shim") ? in_build_tree(folder.parent_path())
                                                           : installed(folder.parent_path());
   if (!is_there(paths.python)) paths.python = "/usr/bin/python3";
+  return paths;
+}
+
+Result<ProgramPaths> find_programs(const fs::path& self) {
+  ProgramPaths paths = program_paths(self);
   for (const fs::path& program : {paths.shim, paths.worker}) {
     if (is_there(program)) continue;
     return Error{ErrorCode::kUnavailable, program.string() + " is not there; run scripts/setup --build"};

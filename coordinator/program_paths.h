@@ -21,7 +21,10 @@ struct ProgramPaths {
   std::filesystem::path python;          // interpreter for plugins that name none
 };
 
-// `self` is this program's own file (/proc/self/exe).  A missing shim or worker
+// `self` is this program's own file (/proc/self/exe).  Nothing need be there.
+ProgramPaths program_paths(const std::filesystem::path& self);
+
+// The same, checked for a run.  A missing shim or worker
 // is an Error naming scripts/setup --build; a missing host is found out when a
 // plugin needs it.
 Result<ProgramPaths> find_programs(const std::filesystem::path& self);

@@ -55,13 +55,15 @@ std::string rate_text(double rate) {
 std::vector<std::string> head_parts(const ProgressState& state) {
   std::vector<std::string> parts;
   if (!state.phase.empty() && state.phase != "training") parts.push_back(printable(state.phase));
+  const std::string epochs = state.max_epochs > 0 ? "/" + std::to_string(state.max_epochs) : "";
+  const std::string epoch = "epoch " + std::to_string(state.epoch + 1) + epochs;
   std::string step = "step " + std::to_string(state.step);
   if (state.max_steps > 0) step += "/" + std::to_string(state.max_steps);
   parts.push_back(step);
   if (state.loss) parts.push_back(format("loss %.4f", *state.loss));
   if (state.tokens_per_second) parts.push_back(rate_text(*state.tokens_per_second));
   if (const auto eta = eta_seconds(state)) parts.push_back("ETA " + clock_time(*eta));
-  parts.push_back("epoch " + std::to_string(state.epoch));
+  parts.push_back(epoch);
   return parts;
 }
 

@@ -26,7 +26,8 @@ struct ProgressState {
   std::int64_t step = 0;        // steps completed
   std::int64_t first_step = 0;  // steps completed before this process: the resumed checkpoint's
   std::int64_t max_steps = 0;   // 0 = not known
-  std::int64_t epoch = 0;       // from 0
+  std::int64_t epoch = 0;       // from 0; people count from 1
+  std::int64_t max_epochs = 0;  // 0 = not known
   std::optional<double> loss;
   std::optional<double> tokens_per_second;
   double seconds = 0;  // since first_step

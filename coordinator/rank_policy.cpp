@@ -12,10 +12,16 @@ RankDecision decide_ranks(std::span<const RankFailure> failures, std::int64_t ra
   CHECK(!failures.empty());
   const RankFailure& cause =
       *std::min_element(failures.begin(), failures.end(), [](const auto& a, const auto& b) {
-        return std::tuple(!a.death, a.time, a.rank) < std::tuple(!b.death, b.time, b.rank);
+        const auto order = [](const RankFailure& failure) {
+          // Of an agreed one all give the reason: the lowest rank's is taken.
+          const TimePoint time = failure.agreed ? TimePoint() : failure.time;
+          return std::tuple(!failure.agreed, !failure.death, time, failure.rank);
+        };
+        return order(a) < order(b);
       });
   RankDecision decision{.cause = cause, .reason = {}};
-  if (!cause.death && static_cast<std::int64_t>(failures.size()) == ranks) {
+  const bool all = static_cast<std::int64_t>(failures.size()) == ranks;
+  if (cause.agreed || (!cause.death && all)) {
     decision.reason = cause.reason;
     return decision;
   }

@@ -56,7 +56,7 @@ std::string plugin_yaml(PluginConfig plugin) {
 
 }  // namespace
 
-std::string resolved_yaml(const RunConfig& config) {
+std::string resolved_yaml(const RunConfig& config, const std::vector<ConfiguredChange>& configured) {
   RunConfig copy = config;
   const ConfigRef ref{.run = &copy, .plugin = nullptr};
   Lines lines("");
@@ -67,6 +67,11 @@ std::string resolved_yaml(const RunConfig& config) {
   if (config.plugins.empty()) return lines.text() + "plugins: []\n";
   std::string text = lines.text() + "plugins:\n";
   for (const PluginConfig& plugin : config.plugins) text += plugin_yaml(plugin);
+  if (!configured.empty()) text += "configured:\n";
+  for (const ConfiguredChange& change : configured) {
+    const Value line{{"plugin", change.plugin}, {"key", change.key}, {"value", change.value}};
+    text += "  - " + to_yaml(line) + "\n";
+  }
   return text;
 }
 

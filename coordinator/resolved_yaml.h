@@ -5,11 +5,21 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "protocol/run_config.h"
 
 namespace bulkhead {
 
-std::string resolved_yaml(const RunConfig& config);
+// What a plugin's configure() changed.
+struct ConfiguredChange {
+  std::string plugin;  // its name
+  std::string key;     // dotted
+  Value value;
+};
+
+// `configured` is listed under that key, for people: the values are where they
+// belong already.
+std::string resolved_yaml(const RunConfig& config, const std::vector<ConfiguredChange>& configured = {});
 
 }  // namespace bulkhead

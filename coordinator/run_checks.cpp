@@ -17,9 +17,10 @@ Error refuse(const RunFile& run, const std::string& key, const std::string& sent
 Status check_fit(const RunFile& run) {
   const std::string& model = run.config.model.type;
   const std::string& data = run.config.data.type;
-  const std::vector<std::string> fitting = data == "text"    ? std::vector<std::string>{"gpt"}
-                                           : data == "mnist" ? std::vector<std::string>{"cnn", "mlp"}
-                                                             : std::vector<std::string>{"mlp"};
+  const std::vector<std::string> fitting = data == "text"       ? std::vector<std::string>{"gpt"}
+                                           : data == "mnist"    ? std::vector<std::string>{"cnn", "mlp"}
+                                           : data == "captions" ? std::vector<std::string>{"clip"}
+                                                                : std::vector<std::string>{"mlp"};
   for (const std::string& type : fitting) {
     if (type == model) return ok_status();
   }
@@ -34,7 +35,8 @@ Status check_numbers(const RunFile& run) {
   if (config.train.max_steps == 0 && config.train.max_epochs == 0) {
     return refuse(run, "train", "train.max_steps or train.max_epochs must say when training ends");
   }
-  if (config.model.type == "gpt" && config.model.width % config.model.heads != 0) {
+  const bool has_heads = config.model.type == "gpt" || config.model.type == "clip";
+  if (has_heads && config.model.width % config.model.heads != 0) {
     const std::string key = run.places.contains("model.heads") ? "model.heads" : "model.width";
     return refuse(run, key,
                   "model.width " + std::to_string(config.model.width) +
@@ -46,16 +48,31 @@ Status check_numbers(const RunFile& run) {
   return ok_status();
 }
 
-// `path`, given under `key`, is a folder with these files, or without any named
-// a file that can be read.
-Status check_there(const RunFile& run, const std::string& key, const fs::path& path,
+// Data is left for training, and for a test that is asked for.
+Status check_parts(const RunFile& run) {
+  const RunConfig& config = run.config;
+  if (config.data.type == "mnist") return ok_status();
+  if (config.data.validation_fraction + config.data.test_fraction >= 1) {
+    return refuse(
+        run, "data.test_fraction",
+        "data.validation_fraction and data.test_fraction must be below 1 together, or nothing is left "
+        "to train on");
+  }
+  if (config.train.test && config.data.test_fraction == 0) {
+    return refuse(run, "train.test", "train.test needs test data; say how much with data.test_fraction");
+  }
+  return ok_status();
+}
+
+// `path`, given under `key`, can be read and is a file, or a folder with these
+// files in it.
+Status check_there(const RunFile& run, const std::string& key, const fs::path& path, bool is_folder,
                    const std::vector<std::string>& files) {
   std::error_code error;
   if (!fs::exists(path, error)) return refuse(run, key, key + ": " + missing_path(path));
-  if (fs::is_directory(path, error) != !files.empty()) {
-    return refuse(
-        run, key,
-        key + ": " + path.string() + (files.empty() ? " is a folder, not a file" : " is not a folder"));
+  if (fs::is_directory(path, error) != is_folder) {
+    return refuse(run, key,
+                  key + ": " + path.string() + (is_folder ? " is not a folder" : " is a folder, not a file"));
   }
   if (::access(path.c_str(), R_OK) != 0)
     return refuse(run, key, key + ": " + path.string() + " may not be read");
@@ -72,15 +89,16 @@ Status check_data(const RunFile& run) {
     files = {"train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz",
              "t10k-labels-idx1-ubyte.gz"};
   }
-  if (auto there = check_there(run, "data.path", data.path, files); !there) return there;
-  if (data.type != "text" || data.tokenizer != "gpt2") return ok_status();
-  return check_there(run, "data.vocabulary", data.vocabulary, {"encoder.json", "vocab.bpe"});
+  const bool is_folder = data.type == "mnist" || data.type == "captions";
+  if (auto there = check_there(run, "data.path", data.path, is_folder, files); !there) return there;
+  if (data.vocabulary.empty()) return ok_status();
+  return check_there(run, "data.vocabulary", data.vocabulary, true, {"encoder.json", "vocab.bpe"});
 }
 
 }  // namespace
 
 Status check_run(const RunFile& run) {
-  for (const auto& check : {check_fit, check_numbers, check_data}) {
+  for (const auto& check : {check_fit, check_numbers, check_parts, check_data}) {
     if (auto checked = check(run); !checked) return checked;
   }
   return ok_status();

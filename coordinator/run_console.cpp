@@ -77,7 +77,13 @@ std::vector<std::string> closing_lines(const Summary& summary, const std::filesy
   if (!summary.reason.empty()) lines.push_back("  " + summary.reason);
   if (summary.validation.is_object()) lines.push_back("  validation: " + scalars(Value(summary.validation)));
   if (!summary.params_sha256.empty()) lines.push_back("  weights " + summary.params_sha256.substr(0, 16));
-  for (const PluginSummary& plugin : summary.plugins) lines.push_back(plugin_line(plugin));
+  if (summary.test.is_object()) lines.push_back("  test: " + scalars(Value(summary.test)));
+  for (const PluginSummary& plugin : summary.plugins) {
+    lines.push_back(plugin_line(plugin));
+    for (const auto& [kind, count] : plugin.errors_by_kind) {
+      lines.push_back("    " + std::to_string(count) + " × " + kind);
+    }
+  }
   lines.push_back("  " + run_dir.string());
   return lines;
 }
@@ -85,15 +91,20 @@ std::vector<std::string> closing_lines(const Summary& summary, const std::filesy
 RunConsole::RunConsole(int fd, const RunConfig& config, std::int64_t first_step) : fd_(fd), display_(fd) {
   state_.run = config.name;
   state_.first_step = state_.step = first_step;
+  configure(config);
+}
+
+void RunConsole::configure(const RunConfig& config) {
   state_.max_steps = config.train.max_steps;
+  state_.max_epochs = config.train.max_epochs;
 }
 
 void RunConsole::metrics(const Value& line, TimePoint now) {
   if (const auto step = number(line, "step")) state_.step = static_cast<std::int64_t>(*step);
-  if (line.contains("validation")) {
-    const Value& validation = line["validation"];
-    if (validation.is_object()) {
-      display_.event("step " + std::to_string(state_.step) + ": validation " + scalars(validation));
+  for (const char* part : {"validation", "test"}) {
+    if (!line.contains(part)) continue;
+    if (line[part].is_object()) {
+      display_.event("step " + std::to_string(state_.step) + ": " + part + " " + scalars(line[part]));
     }
     return;
   }
@@ -104,12 +115,16 @@ void RunConsole::metrics(const Value& line, TimePoint now) {
   }
   state_.seconds = std::chrono::duration<double>(now - first_metrics_).count();
   if (const auto epoch = number(line, "epoch")) state_.epoch = static_cast<std::int64_t>(*epoch);
+  // The phase is told now and then; a line of metrics says that training goes on.
+  if (state_.phase == "starting" || state_.phase == "restarting") state_.phase.clear();
   if (const auto loss = number(line, "loss")) state_.loss = loss;
   if (const auto rate = number(line, "tokens_per_second")) state_.tokens_per_second = rate;
   display_.log_step(state_, now);
 }
 
 void RunConsole::event(const Event& event) {
+  // A hook that raises at every step is told of once; the end has the count.
+  if (event.event == "error" && !errors_[subject_of(event)].add(event.reason.value_or(""))) return;
   if (const std::string text = describe(event); !text.empty()) display_.event(text);
 }
 

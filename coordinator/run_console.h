@@ -6,9 +6,11 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "error_kinds.h"
 #include "progress_display.h"
 #include "protocol/run_config.h"
 #include "run_event.h"
@@ -21,6 +23,8 @@ class RunConsole {
   // Writes to `fd`, which stays the caller's.
   RunConsole(int fd, const RunConfig& config, std::int64_t first_step);
 
+  // A plugin changed the run before it began.
+  void configure(const RunConfig& config);
   void metrics(const Value& line, TimePoint now);
   void event(const Event& event);
   // Redraws a terminal; call it now and then.
@@ -33,6 +37,7 @@ class RunConsole {
   ProgressDisplay display_;
   ProgressState state_;
   TimePoint first_metrics_;
+  std::map<std::string, ErrorKinds> errors_;  // by plugin and rank
 };
 
 // One line: "noise/0: SIGSEGV in on_step_end at step 40".  Empty for events

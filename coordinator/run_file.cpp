@@ -7,6 +7,7 @@
 
 #include "given_keys.h"
 #include "resolved_yaml.h"
+#include "run_changes.h"
 #include "run_checks.h"
 #include "run_overrides.h"
 #include "run_schema.h"
@@ -66,6 +67,7 @@ class RunFileReader {
       : context_(context), base_(fs::absolute(path).parent_path()) {
     run_.source = path.string();
     run_.config.name = as_name(path.stem().string());
+    run_.config.data.validation_fraction = -1;  // stays where it is not given and has no default: mnist
   }
 
   Result<RunFile> read(const std::string& text, const std::vector<std::string>& overrides) {
@@ -79,10 +81,17 @@ class RunFileReader {
       if (auto applied = apply_override(*tree, item, base_); !applied) return applied.error();
       name_plain_plugins(*tree);
     }
-    if (auto read = read_keys(*tree); !read) return read.error();
+    return read(std::move(*tree), {});
+  }
+
+  // A tree in which everything has been laid over already.
+  Result<RunFile> read(YamlNode tree, std::vector<ConfiguredChange> configured) {
+    if (auto read = read_keys(tree); !read) return read.error();
     if (auto checked = check_run(run_); !checked) return checked.error();
-    if (auto read = read_plugins(*tree); !read) return read.error();
-    run_.resolved_yaml = resolved_yaml(run_.config);
+    if (auto read = read_plugins(tree); !read) return read.error();
+    run_.configured = std::move(configured);
+    run_.resolved_yaml = resolved_yaml(run_.config, run_.configured);
+    run_.tree = std::move(tree);
     return std::move(run_);
   }
 
@@ -183,10 +192,6 @@ class RunFileReader {
 
   // Words of the design that this version knows but cannot do.
   static Status refuse_unbuilt(const std::string& prefix, const GivenKeys& given) {
-    const auto scope = given.find("scope");
-    if (scope != given.end() && scope->second->text == "node") {
-      return refuse(scope->second->place, prefix + "scope node is not supported yet; use rank or job");
-    }
     const auto then = given.find("on_failure.then");
     if (then == given.end()) return ok_status();
     const YamlNode& node = *then->second;
@@ -209,9 +214,13 @@ class RunFileReader {
     if (plugin.name.empty()) plugin.name = spec->name;
     for (std::size_t i = 0; i < run_.config.plugins.size(); ++i) {
       if (run_.config.plugins[i].name != plugin.name) continue;
-      const std::string other = "plugins." + std::to_string(i);
-      return refuse(run_.place_of(prefix + "name"), prefix + "name " + plugin.name + " is the name of " +
-                                                        other + " too; give one of them another name");
+      const std::string other = "plugins." + std::to_string(i) + " (" + run_.config.plugins[i].use + ")";
+      const bool given = run_.places.contains(prefix + "name");
+      return refuse(run_.place_of(prefix + "name"),
+                    prefix + (given ? "name " : "use: without a name of its own it is called ") + "\"" +
+                        plugin.name + "\", " + (given ? "which is the name of " : "as is ") + other +
+                        (given ? " too; give one of them another name"
+                               : "; give one of them another name with the key name"));
     }
     if (plugin.language == "python" && plugin.python.empty()) plugin.python = context_.python.string();
     return check_interpreter(run_, prefix + "python", plugin);
@@ -236,6 +245,25 @@ Result<RunFile> read_run_file(const fs::path& path, const std::vector<std::strin
   auto text = read_text(path);
   if (!text) return text.error();
   return RunFileReader(path, context).read(*text, overrides);
+}
+
+Result<RunFile> configure_run_file(const RunFile& run, std::size_t plugin, const Value& changes,
+                                   const RunFileContext& context) {
+  const PluginConfig& by = run.config.plugins.at(plugin);
+  const std::string place =
+      run.place_of("plugins." + std::to_string(plugin) + ".use") + ": plugin \"" + by.name + "\": configure";
+  auto flat = flatten_changes(changes);
+  if (!flat) return refuse(place, flat.error().message);
+  YamlNode tree = run.tree;
+  std::vector<ConfiguredChange> configured = run.configured;
+  for (auto& [key, value] : *flat) {
+    if (auto applied = apply_change(tree, key, value, place); !applied) return applied.error();
+    configured.push_back({by.name, key, value});
+  }
+  auto changed = RunFileReader(run.source, context).read(std::move(tree), std::move(configured));
+  if (changed || changed.error().message.starts_with(place)) return changed;
+  // A rule about several keys names the line of one that was in the file.
+  return refuse(place, "with its changes, " + changed.error().message);
 }
 
 }  // namespace bulkhead

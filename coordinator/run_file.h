@@ -15,6 +15,8 @@
 #include "plugin_spec.h"
 #include "protocol/result.h"
 #include "protocol/run_config.h"
+#include "resolved_yaml.h"
+#include "yaml_tree.h"
 
 namespace bulkhead {
 
@@ -31,6 +33,8 @@ struct RunFile {
   std::string resolved_yaml;  // every key that counts, paths absolute; read back it gives this config
   std::map<std::string, std::string> places;  // dotted key → "run.yaml:12" or "command line: key=value"
   std::string source;                         // the run file as it was named
+  YamlNode tree;                              // as read, with the overrides
+  std::vector<ConfiguredChange> configured;   // by plugins, in list order
 
   // Where `key` ("data.target", "plugins.0.use", "plugins.early.use") was given,
   // or the section around it, or the file.
@@ -40,5 +44,11 @@ struct RunFile {
 // Errors are `PLACE: …`, for exit status 2.
 Result<RunFile> read_run_file(const std::filesystem::path& path, const std::vector<std::string>& overrides,
                               const RunFileContext& context);
+
+// `run` with what the configure() of that plugin returned laid over it: dotted
+// keys or nested mappings, checked like what they replace and together with the
+// rest.  Errors are `PLACE: plugin "NAME": configure: …`.
+Result<RunFile> configure_run_file(const RunFile& run, std::size_t plugin, const Value& changes,
+                                   const RunFileContext& context);
 
 }  // namespace bulkhead

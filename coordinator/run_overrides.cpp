@@ -46,7 +46,7 @@ class Descent {
  public:
   Descent(std::string place, const std::filesystem::path& base) : place_(std::move(place)), base_(base) {}
 
-  Result<YamlNode*> child(YamlNode& node, const std::string& part, const std::string& path) {
+  Result<YamlNode*> child(YamlNode& node, const std::string& part, const std::string& path) const {
     if (node.kind == YamlNode::Kind::kList || path == "plugins") return item(node, part, path);
     if (node.kind == YamlNode::Kind::kScalar) return refuse(path + " holds no keys");
     node.kind = YamlNode::Kind::kMap;
@@ -64,7 +64,7 @@ class Descent {
   }
 
  private:
-  Result<YamlNode*> item(YamlNode& list, const std::string& part, const std::string& path) {
+  Result<YamlNode*> item(YamlNode& list, const std::string& part, const std::string& path) const {
     const auto names = path == "plugins" ? plugin_names(list, base_) : std::vector<std::string>();
     for (std::size_t i = 0; i < names.size(); ++i) {
       if (names[i] == part) return &list.children[i];
@@ -82,6 +82,25 @@ class Descent {
   const std::filesystem::path& base_;
 };
 
+// The node of a dotted key, made where there is none yet.
+Result<YamlNode*> descend(YamlNode& root, const std::string& key, const Descent& descent) {
+  YamlNode* node = &root;
+  std::string path;
+  for (const std::string& part : split_key(key)) {
+    if (part.empty()) return descent.refuse("the key has an empty part");
+    auto child = descent.child(*node, part, path);
+    if (!child) return child.error();
+    node = *child;
+    path += (path.empty() ? "" : ".") + part;
+  }
+  return node;
+}
+
+void replace(YamlNode& node, YamlNode value) {
+  value.key = node.key;
+  node = std::move(value);
+}
+
 }  // namespace
 
 std::string place_of_override(const std::string& override_text) { return "command line: " + override_text; }
@@ -92,17 +111,20 @@ Status apply_override(YamlNode& root, const std::string& override_text, const st
   if (equals == 0 || equals == std::string::npos) return descent.refuse("an override is written key=value");
   auto value = parse_typed_value(override_text.substr(equals + 1), place_of_override(override_text));
   if (!value) return value.error();
-  YamlNode* node = &root;
-  std::string path;
-  for (const std::string& part : split_key(override_text.substr(0, equals))) {
-    if (part.empty()) return descent.refuse("the key has an empty part");
-    auto child = descent.child(*node, part, path);
-    if (!child) return child.error();
-    node = *child;
-    path += (path.empty() ? "" : ".") + part;
-  }
-  value->key = node->key;
-  *node = std::move(*value);
+  auto node = descend(root, override_text.substr(0, equals), descent);
+  if (!node) return node.error();
+  replace(**node, std::move(*value));
+  return ok_status();
+}
+
+Status apply_change(YamlNode& root, const std::string& key, const Value& value, const std::string& place) {
+  const std::filesystem::path nowhere;
+  auto written = parse_typed_value(to_yaml(value), place);
+  if (!written) return written.error();
+  auto node = descend(root, key, Descent(place, nowhere));
+  if (!node) return node.error();
+  written->from_command_line = false;  // its paths are relative to the run file
+  replace(**node, std::move(*written));
   return ok_status();
 }
 

@@ -17,6 +17,9 @@ namespace bulkhead {
 // The place of what `override_text` sets: "command line: train.max_steps=5".
 std::string place_of_override(const std::string& override_text);
 
+// Sets `key` to what a plugin's configure() returned; `place` says who it was.
+Status apply_change(YamlNode& root, const std::string& key, const Value& value, const std::string& place);
+
 // Sets what `override_text` says in `root`.  Keys are dotted; a list item is
 // addressed by its index, a plugin also by its name.
 // Malformed or unaddressable overrides are refused with one sentence.

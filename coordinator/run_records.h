@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -54,6 +55,7 @@ struct PluginSummary {
   std::vector<CrashSummary> crashes;
   std::int64_t calls = 0;
   std::int64_t errors = 0;
+  std::map<std::string, std::int64_t> errors_by_kind;  // "ValueError: message" → how many
   std::int64_t retries = 0;
   std::int64_t events_sent = 0;
   std::int64_t events_dropped = 0;
@@ -81,6 +83,7 @@ struct Summary {
   std::int64_t resumed_from = 0;     // step; 0 = fresh
   std::optional<double> final_loss;  // training loss of the last step
   Json validation = nullptr;         // {loss, …} of the last validation
+  Json test = nullptr;               // {loss, …} of the test; null without one
   std::string params_sha256;
   double seconds = 0;  // first step to end of training
   double tokens_per_second = 0;

@@ -42,10 +42,10 @@ std::string default_cell(const KeySpec& spec) {
   std::vector<std::string> parts;
   for (const KeyDefault& value : spec.defaults) {
     const bool last_of_many = value.key.empty() && spec.defaults.size() > 1;
-    parts.push_back("`" + value.text + "`" +
-                    (last_of_many        ? " else"
-                     : value.key.empty() ? ""
-                                         : " for " + value.value));
+    parts.push_back((value.text.empty() ? "–" : "`" + value.text + "`") + (last_of_many ? " else"
+                                                                           : value.key.empty()
+                                                                               ? ""
+                                                                               : " for " + value.value));
   }
   return parts.empty() ? "–" : join(parts);
 }
@@ -84,7 +84,8 @@ bool belongs(const KeySpec& spec, const std::vector<KeySpec>& keys, ConfigRef co
 std::optional<std::string> default_of(const KeySpec& spec, const std::vector<KeySpec>& keys,
                                       ConfigRef config) {
   for (const KeyDefault& value : spec.defaults) {
-    if (value.key.empty() || text_of(value.key, keys, config) == value.value) return value.text;
+    if (!value.key.empty() && text_of(value.key, keys, config) != value.value) continue;
+    return value.text.empty() ? std::nullopt : std::optional(value.text);
   }
   return std::nullopt;
 }

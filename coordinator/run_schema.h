@@ -34,7 +34,7 @@ enum class KeyKind {
 struct KeyDefault {
   std::string key;
   std::string value;
-  std::string text;  // as a person would write it
+  std::string text;  // as a person would write it; empty: none
 };
 
 struct KeyRange {

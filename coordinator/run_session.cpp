@@ -11,10 +11,10 @@
 #include <spdlog/sinks/basic_file_sink.h>
 
 #include "checkpoint_list.h"
+#include "child_process.h"
 #include "protocol/log.h"
 #include "protocol/sha256.h"
-
-extern char** environ;
+#include "run_changes.h"
 
 namespace bulkhead {
 namespace {
@@ -31,12 +31,6 @@ Result<std::string> make_secret() {
     return Error{ErrorCode::kUnavailable, std::string("no random numbers: ") + std::strerror(errno)};
   }
   return to_hex(sha256(std::string_view(bytes.data(), bytes.size())));
-}
-
-std::vector<std::string> our_environment() {
-  std::vector<std::string> entries;
-  for (char** entry = environ; *entry != nullptr; ++entry) entries.emplace_back(*entry);
-  return entries;
 }
 
 // A full disk must not end a run: the line is lost, the log says so.
@@ -73,6 +67,7 @@ std::int64_t step_of(const std::optional<fs::path>& checkpoint) {
 struct RunSession::Parts {
   RunOptions options;
   RunFile file;
+  RunFileContext context;
   ProgramPaths paths;
   int signals;
   std::string secret;
@@ -81,8 +76,8 @@ struct RunSession::Parts {
   ChildProcessGuard guard;
 };
 
-Result<std::unique_ptr<RunSession>> RunSession::open(RunOptions options, RunFile file, ProgramPaths paths,
-                                                     int signals) {
+Result<std::unique_ptr<RunSession>> RunSession::open(RunOptions options, RunFile file, RunFileContext context,
+                                                     ProgramPaths paths, int signals) {
   if (auto free = check_port_free(options.master_addr, options.master_port); !free) return free.error();
   auto secret = make_secret();
   if (!secret) return secret.error();
@@ -97,8 +92,8 @@ Result<std::unique_ptr<RunSession>> RunSession::open(RunOptions options, RunFile
   auto guard = ChildProcessGuard::start(paths.shim, sockets->path());
   if (!guard) return guard.error();
   std::unique_ptr<RunSession> session(
-      new RunSession({std::move(options), std::move(file), std::move(paths), signals, std::move(*secret),
-                      std::move(*place), std::move(*sockets), std::move(*guard)}));
+      new RunSession({std::move(options), std::move(file), std::move(context), std::move(paths), signals,
+                      std::move(*secret), std::move(*place), std::move(*sockets), std::move(*guard)}));
   RunSession& self = *session;
   auto listener = listen_channel(
       self.loop_, self.sockets_.endpoint("control"), {},
@@ -114,6 +109,7 @@ Result<std::unique_ptr<RunSession>> RunSession::open(RunOptions options, RunFile
 RunSession::RunSession(Parts parts)
     : options_(std::move(parts.options)),
       file_(std::move(parts.file)),
+      context_(std::move(parts.context)),
       paths_(std::move(parts.paths)),
       signals_(parts.signals),
       secret_(std::move(parts.secret)),
@@ -139,6 +135,7 @@ LaunchPlan RunSession::launch_plan() const {
           .ranks = options_.ranks,
           .cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency())),
           .logs = logs_of(options_, place_.directory),
+          .run_folder = fs::absolute(options_.run_file).parent_path(),
           .endpoint = listener_->endpoint(),
           .secret = secret_,
           .master_addr = options_.master_addr,
@@ -153,6 +150,8 @@ CoordinatorHooks RunSession::hooks() {
   hooks.log_tail = [this](const ProcessKey& key) { return processes_->log_tail(key); };
   hooks.endpoint = [this](const std::string& name) { return sockets_.endpoint(name); };
   hooks.place_of = [this](const std::string& key) { return file_.place_of(key); };
+  hooks.run_map = [this] { return run_map(file_); };
+  hooks.reconfigure = [this](PluginId plugin, const Value& changes) { return reconfigure(plugin, changes); };
   hooks.newest_checkpoint = [this]() -> std::optional<std::string> {
     const auto newest = newest_checkpoint(place_.directory.checkpoints());
     return newest ? std::optional(fs::absolute(*newest).string()) : std::nullopt;
@@ -172,6 +171,16 @@ CoordinatorHooks RunSession::hooks() {
 
 void RunSession::cut_back(const std::string& checkpoint) {
   warn_if_failed(place_.directory.cut_back(checkpoint.empty() ? 0 : step_of(fs::path(checkpoint))));
+}
+
+// run.yaml and the display follow; a refusal leaves everything as it was.
+Result<RunConfig> RunSession::reconfigure(PluginId plugin, const Value& changes) {
+  auto file = configure_run_file(file_, static_cast<std::size_t>(plugin.value), changes, context_);
+  if (!file) return file.error();
+  file_ = std::move(*file);
+  if (place_.fresh) warn_if_failed(place_.directory.write_run_yaml(file_.resolved_yaml));
+  console_.configure(file_.config);
+  return file_.config;
 }
 
 int RunSession::run() {

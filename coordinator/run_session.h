@@ -27,10 +27,10 @@ namespace bulkhead {
 
 class RunSession {
  public:
-  // Everything but the processes of the run; the paths are those of this
-  // program.  `signals` is a signalfd that stays the caller's.
-  static Result<std::unique_ptr<RunSession>> open(RunOptions options, RunFile file, ProgramPaths paths,
-                                                  int signals);
+  // Everything but the processes of the run; `context` is what the file was
+  // read with, the paths are those of this program.  `signals` is a signalfd that stays the caller's.
+  static Result<std::unique_ptr<RunSession>> open(RunOptions options, RunFile file, RunFileContext context,
+                                                  ProgramPaths paths, int signals);
 
   // Runs to the end.  The exit status of DESIGN §5; for 2 the sentence is in
   // outcome().
@@ -42,6 +42,7 @@ class RunSession {
   explicit RunSession(Parts parts);
   CoordinatorHooks hooks();
   LaunchPlan launch_plan() const;
+  Result<RunConfig> reconfigure(PluginId plugin, const Value& changes);
   void cut_back(const std::string& checkpoint);
   void signalled();
   void refresh();
@@ -49,6 +50,7 @@ class RunSession {
 
   RunOptions options_;
   RunFile file_;
+  RunFileContext context_;
   ProgramPaths paths_;
   int signals_;
   std::string secret_;

@@ -36,6 +36,7 @@ void fill_from_result(Summary& summary, const Value& result) {
   summary.resumed_from = field<std::int64_t>(result, "resumed_from");
   summary.final_loss = number(part(result, "final_loss"));
   summary.validation = Json(part(result, "validation"));
+  summary.test = Json(part(result, "test"));
   summary.params_sha256 = field<std::string>(result, "params_sha256");
   summary.seconds = field<double>(result, "seconds");
   summary.tokens_per_second = field<double>(result, "tokens_per_second");
@@ -83,6 +84,7 @@ PluginSummary summary_of(const HostSupervisor& host, const PluginReport* report)
   if (plugin.scope == "rank") plugin.rank = host.rank();
   plugin.starts = host.starts();
   plugin.crashes = host.crashes();
+  plugin.errors_by_kind = host.errors().counts();
   plugin.state = host.state_name();
   if (report == nullptr) return plugin;
   plugin.calls = report->calls;

@@ -273,6 +273,7 @@ std::optional<std::string> written(const KeySpec& spec, Slot slot) {
     return (*text)->empty() ? std::nullopt : std::optional(to_yaml(**text));
   }
   if (auto* real = std::get_if<double*>(&slot)) {
+    if (!within(spec.range, **real)) return std::nullopt;  // what it holds while it is not given
     return spec.kind == KeyKind::kDuration ? written_number(**real) + "s" : to_yaml(**real);
   }
   const std::int64_t whole = *std::get<std::int64_t*>(slot);

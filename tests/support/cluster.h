@@ -45,6 +45,7 @@ class Cluster {
     coordinator.ranks = options.ranks;
     coordinator.max_restarts = options.max_restarts;
     coordinator.secret = kSecret;
+    config_ = coordinator.config;
     host_script.resize(options.plugins.size());
     the_coordinator_ = std::make_unique<Coordinator>(loop_, std::move(coordinator), hooks());
   }
@@ -54,6 +55,7 @@ class Cluster {
   std::vector<FakeHostScript> host_script;      // by plugin
   std::optional<std::string> checkpoint;        // the newest complete one
   std::string log_tail;
+  std::string refused_change;  // not empty: the sentence that refuses what configure() returned
 
   // What came out.
   std::vector<Event> events;
@@ -61,6 +63,7 @@ class Cluster {
   std::vector<ProcessKey> launched;
   std::vector<ProcessKey> killed;      // by the coordinator
   std::vector<std::string> cut_backs;  // checkpoints that the ranks went back to
+  Value run_map = Value::object();     // the run's keys, as plugins have configured them
   bool ended = false;
 
   void start() {
@@ -131,12 +134,25 @@ class Cluster {
     hooks.log_tail = [this](const ProcessKey&) { return log_tail; };
     hooks.endpoint = [](const std::string& name) { return "memory://" + name; };
     hooks.place_of = [](const std::string& key) { return "run.yaml:" + key; };
+    hooks.run_map = [this] { return run_map; };
+    hooks.reconfigure = [this](PluginId, const Value& changes) { return reconfigure(changes); };
     hooks.newest_checkpoint = [this] { return checkpoint; };
     hooks.cut_back = [this](const std::string& where) { cut_backs.push_back(where); };
     hooks.event = [this](const Event& event) { events.push_back(event); };
     hooks.metrics = [this](const Value& line) { metrics.push_back(line); };
     hooks.ended = [this] { ended = true; };
     return hooks;
+  }
+
+  // Keys are dotted; of the configuration itself only the seed and the rate
+  // follow.
+  Result<RunConfig> reconfigure(const Value& changes) {
+    if (!refused_change.empty()) return Error{ErrorCode::kMismatch, refused_change};
+    run_map.update(changes);
+    RunConfig config = config_;
+    config.optimizer.lr = run_map.value("optimizer.lr", config.optimizer.lr);
+    config.train.seed = run_map.value("train.seed", config.train.seed);
+    return config;
   }
 
   Result<std::int64_t> launch(const ProcessKey& key) {
@@ -183,6 +199,7 @@ class Cluster {
     return found->second;
   }
 
+  RunConfig config_;
   FakeClock clock_;
   EventLoop loop_{clock_};
   std::map<ProcessKey, std::unique_ptr<FakeWorker>> workers_;

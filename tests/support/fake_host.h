@@ -15,6 +15,8 @@ struct FakeHostScript {
   bool obeys_stop = true;
   PluginTraits traits{};
   std::optional<LoadFailed> load_failed;  // instead of Loaded
+  bool configures = true;                 // false: stays in its configure()
+  Configured configured{};                // what configure() gives
 };
 
 class FakeHost : public FakeProcess {
@@ -39,6 +41,8 @@ class FakeHost : public FakeProcess {
     if (std::holds_alternative<Load>(message)) {
       if (script_.load_failed) return send(*script_.load_failed);
       if (script_.loads) send(Loaded{.generation = {}, .traits = script_.traits});
+    } else if (std::holds_alternative<Configure>(message)) {
+      if (script_.configures) send(script_.configured);
     } else if (std::holds_alternative<Stop>(message) && script_.obeys_stop) {
       exit_(0);
     } else if (std::holds_alternative<Refuse>(message)) {

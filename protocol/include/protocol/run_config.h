@@ -36,15 +36,17 @@ struct ModelConfig {
 };
 
 struct DataConfig {
-  std::string type = "text";         // text | mnist | csv | captions
-  std::string path;                  // absolute
-  std::string tokenizer = "char";    // text, captions: char | gpt2
-  std::string vocabulary;            // with gpt2: folder of encoder.json and vocab.bpe, absolute
-  std::string target;                // csv: name of the label column
-  std::int64_t image_size = 64;      // captions: pixels of the square that each image is scaled and cropped to
-  double validation_fraction = 0.1;  // before the test part; mnist: its t10k files unless this key is given
-  double test_fraction = 0;          // the last part of the samples; mnist: its t10k files
-  std::int64_t batch_size = 16;      // samples per rank and micro-batch
+  std::string type = "text";       // text | mnist | csv | captions
+  std::string path;                // absolute
+  std::string tokenizer = "char";  // text, captions: char | gpt2
+  std::string vocabulary;          // with gpt2: folder of encoder.json and vocab.bpe, absolute
+  std::string target;              // csv: name of the label column
+  std::int64_t image_size = 64;    // captions: pixels of the square that each image is scaled and cropped to
+  // The last part of the samples, before the test part.  Negative: not given, mnist only, which then
+  // validates on its t10k files; given, it is the last part of its training files.
+  double validation_fraction = 0.1;
+  double test_fraction = 0;      // the last part of the samples; mnist: its t10k files
+  std::int64_t batch_size = 16;  // samples per rank and micro-batch
 
   static void visit(auto& self, auto&& field) {
     field("type", self.type);

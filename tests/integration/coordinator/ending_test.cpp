@@ -229,5 +229,74 @@ TEST(Ending, OfAFailedRunTellsHowFarItCame) {
   EXPECT_EQ(summary.ranks[0].exit, -SIGKILL);
 }
 
+TEST(Ending, OfAFailureThatTheRanksAgreedOnIsNotTriedAgain) {
+  Cluster cluster({.ranks = 2, .max_restarts = 3});
+  cluster.start();
+  cluster.worker(1).done("failed", {{"agreed", true}}, "early: ValueError: no");
+  cluster.advance(30s);
+  EXPECT_FALSE(cluster.ended) << "rank 0 is in an on_exception that takes its time";
+  cluster.worker(0).done("failed", {{"agreed", true}}, "early: ValueError: no");
+  cluster.advance(100ms);
+  ASSERT_TRUE(cluster.ended);
+  EXPECT_EQ(cluster.coordinator().outcome().status, "failed");
+  EXPECT_EQ(cluster.coordinator().outcome().exit_code, 1);
+  EXPECT_EQ(cluster.coordinator().outcome().reason, "early: ValueError: no");
+  EXPECT_EQ(cluster.launched.size(), 2U);
+  EXPECT_TRUE(cluster.killed.empty());
+}
+
+TEST(Ending, OfAnAgreedFailureComesAlsoWhenAnotherRankDiesOverIt) {
+  Cluster cluster({.ranks = 2, .max_restarts = 3});
+  cluster.start();
+  cluster.worker(0).done("failed", {{"agreed", true}}, "early: ValueError: no");
+  cluster.settle();
+  cluster.crash_worker(1);
+  cluster.advance(100ms);
+  ASSERT_TRUE(cluster.ended);
+  EXPECT_EQ(cluster.coordinator().outcome().reason, "early: ValueError: no");
+  EXPECT_EQ(cluster.launched.size(), 2U);
+}
+
+TEST(Ending, OfARunWhoseRanksAgreedToStopOnASignalToOneOfThem) {
+  Cluster cluster({.ranks = 2, .max_restarts = 3});
+  cluster.start();
+  cluster.worker(1).done("interrupted", Value::object(), "SIGTERM to rank 1");
+  cluster.advance(1s);
+  EXPECT_FALSE(cluster.worker(0).got<Stop>()) << "it has agreed already";
+  EXPECT_EQ(cluster.events_named("stop").size(), 1U);
+  cluster.worker(0).done("interrupted", good_result(), "SIGTERM to rank 1");
+  cluster.advance(100ms);
+  ASSERT_TRUE(cluster.ended);
+  EXPECT_EQ(cluster.coordinator().outcome().status, "interrupted");
+  EXPECT_EQ(cluster.coordinator().outcome().exit_code, 130);
+  EXPECT_EQ(cluster.coordinator().outcome().reason, "SIGTERM to rank 1");
+  EXPECT_TRUE(cluster.killed.empty());
+}
+
+TEST(Ending, CountsTheErrorsOfEachKindAndTakesTheTestsMetrics) {
+  Cluster cluster({.ranks = 2, .plugins = {plugin_named("a")}});
+  cluster.start();
+  const auto raise = [&](std::int64_t rank, const std::string& reason) {
+    cluster.worker(rank).send(EventLine{
+        .generation = {}, .event = "error", .fields = {{"plugin", "a"}, {"rank", rank}, {"reason", reason}}});
+  };
+  raise(1, "ValueError: no");
+  raise(1, "KeyError: x\nmore");
+  raise(1, "ValueError: no");
+  for (int i = 0; i < 100; ++i) raise(0, "ValueError: step " + std::to_string(i));
+  Value result = good_result();
+  result["test"] = {{"loss", 1.25}};
+  cluster.worker(0).done("completed", result);
+  cluster.worker(1).done("completed", {{"params_sha256", "abc"}});
+  cluster.advance(100ms);
+  const Summary summary = cluster.coordinator().summary();
+  EXPECT_EQ(summary.test["loss"], 1.25);
+  EXPECT_EQ(to_json(summary)["plugins"][1]["errors_by_kind"].dump(),
+            R"({"KeyError: x":1,"ValueError: no":2})");
+  const auto& many = summary.plugins[0].errors_by_kind;
+  EXPECT_EQ(many.size(), 33U);
+  EXPECT_EQ(many.at("other errors"), 68);
+}
+
 }  // namespace
 }  // namespace bulkhead

@@ -69,14 +69,39 @@ TEST(Refusal, OfAPluginThatDoesNotSteerButTransforms) {
       "hooks only");
 }
 
-TEST(Refusal, OfATransformInJobScope) {
-  Cluster cluster({.ranks = 2, .plugins = {plugin_named("noise", "job")}});
-  cluster.host_script[0].traits.hooks = {"transform_train_batch"};
+TEST(Refusal, NamesBothPluginsOfOneClaimAlsoWhereNeitherHasTheHook) {
+  Cluster cluster({.ranks = 1, .plugins = {plugin_named("base"), plugin_named("dup")}});
+  for (auto& script : cluster.host_script) script.traits.claims = {"should_stop"};
   cluster.start();
-  expect_refused(
-      cluster,
-      "run.yaml:plugins.0.scope: plugin \"noise\": overrides transform_train_batch in scope job, where "
-      "transforms are not supported yet; use scope: rank");
+  expect_refused(cluster,
+                 "run.yaml:plugins.1.use: plugin \"dup\": claims \"should_stop\", but plugin \"base\" claims "
+                 "\"should_stop\" for itself; take one of the two out of the run");
+}
+
+TEST(Refusal, IsNotForDifferentClaims) {
+  Cluster cluster({.ranks = 1, .plugins = {plugin_named("a"), plugin_named("b"), plugin_named("c")}});
+  cluster.host_script[0].traits.claims = {"train_batch"};
+  cluster.host_script[0].traits.hooks = {"transform_train_batch"};
+  cluster.host_script[1].traits.claims = {"validate_batch", "test_batch"};
+  cluster.host_script[1].traits.hooks = {"transform_validate_batch", "transform_test_batch"};
+  cluster.host_script[2].traits.hooks = {"should_stop", "transform_image"};
+  cluster.start();
+  EXPECT_TRUE(cluster.worker(0).got<StartWorker>());
+}
+
+TEST(Refusal, OfATransformInASharedProcessThatIsNotStateless) {
+  for (const char* scope : {"node", "job"}) {
+    for (const char* hook : {"transform_train_batch", "transform_caption"}) {
+      Cluster cluster({.ranks = 2, .plugins = {plugin_named("noise", scope)}});
+      cluster.host_script[0].traits.hooks = {hook};
+      cluster.start();
+      expect_refused(cluster,
+                     "run.yaml:plugins.0.scope: plugin \"noise\": overrides " + std::string(hook) +
+                         " in scope " + scope +
+                         ", where one process serves several ranks, but does not say stateless = True; "
+                         "say so if its attributes do not change after setup, or use scope: rank");
+    }
+  }
 }
 
 TEST(Refusal, OfAPluginWhoseSetupRaisesAtItsFirstStart) {

@@ -36,5 +36,14 @@ TEST(RankPolicy, RestartsWhereOnlySomeRanksReportAFailure) {
   EXPECT_EQ(decide_ranks(failures, 2, 1).reason, "rank 1 failed: the disk is full");
 }
 
+TEST(RankPolicy, TakesOneReportOfAnAgreedFailureForAllWhateverElseHappened) {
+  const std::vector<RankFailure> failures{{at(1), 0, true, "SIGKILL"},
+                                          {at(2), 2, false, "early: ValueError: b", true},
+                                          {at(3), 1, false, "early: ValueError: a", true}};
+  const RankDecision decision = decide_ranks(failures, 3, 5);
+  EXPECT_FALSE(decision.restart);
+  EXPECT_EQ(decision.reason, "early: ValueError: a") << "the lowest rank's";
+}
+
 }  // namespace
 }  // namespace bulkhead
