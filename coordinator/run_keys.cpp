@@ -51,7 +51,7 @@ std::vector<KeySpec> data_and_model_keys() {
                   "validates on its t10k files where this is not given",
        .unit = "fraction",
        .defaults = {{"data.type", "mnist", ""}, {"", "", "0.1"}},
-       .range = between(0, 1)},
+       .range = from_below(0, 1)},
       {.key = "data.test_fraction",
        .kind = KeyKind::kNumber,
        .slot = RUN(data.test_fraction),

@@ -20,8 +20,5 @@ inline KeyRange from_to(double low, double high) {
 inline KeyRange from_below(double low, double high) {
   return {.at_least = low, .above = {}, .at_most = {}, .below = high};
 }
-inline KeyRange between(double low, double high) {
-  return {.at_least = {}, .above = low, .at_most = {}, .below = high};
-}
 
 }  // namespace bulkhead

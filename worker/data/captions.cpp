@@ -16,15 +16,16 @@ namespace bulkhead {
 namespace {
 
 constexpr std::int64_t kChannels = 3;
+constexpr std::int64_t kLargestSide = 4096;
 
 Status check_numbers(const DataConfig& config, std::int64_t context) {
   if (context < CaptionTokens::kShortestContext) {
     return Error{ErrorCode::kMismatch, "model.context: " + std::to_string(context) +
                                            " must be at least 3 for captions: a start, a token, an end"};
   }
-  if (config.image_size < 1) {
-    return Error{ErrorCode::kMismatch,
-                 "data.image_size: " + std::to_string(config.image_size) + " must be at least 1"};
+  if (config.image_size < 1 || config.image_size > kLargestSide) {
+    return Error{ErrorCode::kMismatch, "data.image_size: " + std::to_string(config.image_size) +
+                                           " must be from 1 to " + std::to_string(kLargestSide)};
   }
   if (config.batch_size < 2) {
     return Error{

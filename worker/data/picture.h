@@ -2,7 +2,7 @@
 // told apart by their first bytes and not by their names.
 //
 // Everything becomes 8-bit RGB: grey is repeated, a palette looked up, 16 bits
-// cut to 8, CMYK multiplied out, transparency laid over white.  The orientation
+// rounded to 8, CMYK multiplied out, transparency laid over white.  The orientation
 // that EXIF states and colour profiles are ignored.  No file is read here and
 // no error leaves as an exception or a jump.  Any thread.
 #pragma once

@@ -11,11 +11,10 @@
 #include <vector>
 
 #include "models/layer.h"
+#include "models/transformer_block.h"
 #include "protocol/run_config.h"
 
 namespace bulkhead {
-
-struct GptBlock;
 
 class Gpt : public torch::nn::Module {
  public:
@@ -39,7 +38,7 @@ class Gpt : public torch::nn::Module {
   std::int64_t context_;
   at::ScalarType compute_type_;
   LayerPtr wte_, wpe_, ln_f_;
-  std::vector<std::shared_ptr<GptBlock>> blocks_;
+  std::vector<std::shared_ptr<TransformerBlock>> blocks_;
 };
 
 }  // namespace bulkhead

@@ -6,6 +6,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/group_norm.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
@@ -56,6 +57,10 @@ at::Tensor apply_conv3x3(const Layer& layer, const at::Tensor& x, at::ScalarType
   return at::conv2d(x.to(compute_type), layer.weight.to(compute_type),
                     cast_if_defined(layer.bias, compute_type),
                     /*stride=*/1, /*padding=*/1);
+}
+
+at::Tensor apply_group_norm(const Layer& layer, const at::Tensor& x, std::int64_t groups) {
+  return at::group_norm(x.to(at::kFloat), groups, layer.weight, layer.bias, kNormEpsilon);
 }
 
 at::Tensor apply_norm(const Layer& layer, const at::Tensor& x) {

@@ -45,6 +45,10 @@ at::Tensor apply_linear(const Layer& layer, const at::Tensor& x, at::ScalarType 
 // [N,C,H,W] → [N,O,H,W].
 at::Tensor apply_conv3x3(const Layer& layer, const at::Tensor& x, at::ScalarType compute_type);
 
+// Group norm (Wu and He 2018) over `groups` groups of the channels of [N,C,H,W],
+// in float32; ε = 1e-5.
+at::Tensor apply_group_norm(const Layer& layer, const at::Tensor& x, std::int64_t groups);
+
 // Layer norm over the last dimension, in float32; ε = 1e-5.
 at::Tensor apply_norm(const Layer& layer, const at::Tensor& x);
 

@@ -1,14 +1,13 @@
 #include "models/model.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
-#include <ATen/core/grad_mode.h>
-#include <ATen/ops/argmax.h>
-#include <ATen/ops/cross_entropy_loss.h>
 #include <torch/nn/module.h>
 
 #include "models/classifier.h"
+#include "models/clip.h"
 #include "models/gpt.h"
 #include "torch_error.h"
 
@@ -16,16 +15,6 @@ namespace bulkhead {
 namespace {
 
 constexpr double kTemperature = 0.8;
-
-// scores [M,classes] of any float type, labels int64 [M].
-Losses losses_of(const at::Tensor& scores, const at::Tensor& labels) {
-  Losses losses;
-  losses.loss = at::cross_entropy_loss(scores.to(at::kFloat), labels);
-  const at::NoGradGuard no_grad;
-  losses.correct = scores.argmax(-1).eq(labels).sum();
-  losses.count = labels.numel();
-  return losses;
-}
 
 Error misfit(const ModelConfig& config, const char* needs, const DatasetFacts& facts) {
   return {ErrorCode::kMismatch,
@@ -43,23 +32,26 @@ std::int64_t nearest_heads(std::int64_t width, std::int64_t wanted) {
   return wanted;
 }
 
+Status check_transformer(const ModelConfig& config) {
+  if (auto heads = require_positive("model.heads", config.heads); !heads) return heads;
+  if (auto context = require_positive("model.context", config.context); !context) return context;
+  if (config.width % config.heads == 0) return ok_status();
+  return Error{ErrorCode::kMismatch, "model.heads: " + std::to_string(config.heads) +
+                                         " does not divide model.width " + std::to_string(config.width) +
+                                         "; " + std::to_string(nearest_heads(config.width, config.heads)) +
+                                         " does"};
+}
+
 Result<Model> make_gpt(const ModelConfig& config, const DatasetFacts& facts, std::int64_t seed,
                        at::ScalarType compute_type) {
   if (facts.kind != DataKind::kText) return misfit(config, "text", facts);
-  if (auto heads = require_positive("model.heads", config.heads); !heads) return heads.error();
-  if (auto context = require_positive("model.context", config.context); !context) return context.error();
-  if (config.width % config.heads != 0) {
-    return Error{ErrorCode::kMismatch, "model.heads: " + std::to_string(config.heads) +
-                                           " does not divide model.width " + std::to_string(config.width) +
-                                           "; " + std::to_string(nearest_heads(config.width, config.heads)) +
-                                           " does"};
-  }
+  if (auto fits = check_transformer(config); !fits) return fits.error();
   auto gpt = std::make_shared<Gpt>(config, facts.vocabulary, seed, compute_type);
   Model model;
   model.module = gpt;
   model.forward = [gpt](const TensorBatch& batch) {
     const at::Tensor scores = gpt->logits(tensor_named(batch, "input_ids"));
-    return losses_of(scores.flatten(0, 1), tensor_named(batch, "labels").flatten());
+    return cross_entropy(scores.flatten(0, 1), tensor_named(batch, "labels").flatten());
   };
   model.sample = [gpt, start = facts.start_token](std::int64_t tokens, std::uint64_t sample_seed) {
     return gpt->sample(start, tokens, sample_seed, kTemperature);
@@ -72,14 +64,16 @@ Model classifier(std::shared_ptr<Network> network, const char* input) {
   Model model;
   model.module = network;
   model.forward = [network, input](const TensorBatch& batch) {
-    return losses_of(network->logits(tensor_named(batch, input)), tensor_named(batch, "labels"));
+    return cross_entropy(network->logits(tensor_named(batch, input)), tensor_named(batch, "labels"));
   };
   return model;
 }
 
 Result<Model> make_mlp(const ModelConfig& config, const DatasetFacts& facts, std::int64_t seed,
                        at::ScalarType compute_type) {
-  if (facts.kind == DataKind::kText) return misfit(config, "images or features", facts);
+  if (facts.kind != DataKind::kImages && facts.kind != DataKind::kFeatures) {
+    return misfit(config, "images or features", facts);
+  }
   const char* input = facts.kind == DataKind::kImages ? "images" : "features";
   return classifier(std::make_shared<Mlp>(config, facts, seed, compute_type), input);
 }
@@ -94,6 +88,24 @@ Result<Model> make_cnn(const ModelConfig& config, const DatasetFacts& facts, std
   return classifier(std::make_shared<Cnn>(config, facts, seed, compute_type), "images");
 }
 
+Result<Model> make_clip(const ModelConfig& config, const DatasetFacts& facts, std::int64_t seed,
+                        at::ScalarType compute_type) {
+  if (facts.kind != DataKind::kCaptions) return misfit(config, "captions", facts);
+  if (auto fits = check_transformer(config); !fits) return fits.error();
+  if (std::min(facts.height, facts.width) < ImageEncoder::kShortestSide) {
+    return Error{ErrorCode::kMismatch, "data.image_size: " + std::to_string(facts.height) +
+                                           " is too small for model.type clip, which needs at least " +
+                                           std::to_string(ImageEncoder::kShortestSide)};
+  }
+  auto clip = std::make_shared<Clip>(config, facts, seed, compute_type);
+  Model model;
+  model.module = clip;
+  model.forward = [clip](const TensorBatch& batch) {
+    return contrastive(clip->similarity(tensor_named(batch, "images"), tensor_named(batch, "input_ids")));
+  };
+  return model;
+}
+
 Result<Model> make_checked(const ModelConfig& config, const DatasetFacts& facts, std::int64_t seed,
                            at::ScalarType compute_type) {
   if (auto width = require_positive("model.width", config.width); !width) return width.error();
@@ -101,7 +113,8 @@ Result<Model> make_checked(const ModelConfig& config, const DatasetFacts& facts,
   if (config.type == "gpt") return make_gpt(config, facts, seed, compute_type);
   if (config.type == "mlp") return make_mlp(config, facts, seed, compute_type);
   if (config.type == "cnn") return make_cnn(config, facts, seed, compute_type);
-  return Error{ErrorCode::kMismatch, "model.type: '" + config.type + "' is none of gpt, mlp, cnn"};
+  if (config.type == "clip") return make_clip(config, facts, seed, compute_type);
+  return Error{ErrorCode::kMismatch, "model.type: '" + config.type + "' is none of gpt, mlp, cnn, clip"};
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 
 #include "batch.h"
 #include "data/facts.h"
+#include "models/losses.h"
 #include "protocol/result.h"
 #include "protocol/run_config.h"
 
@@ -23,12 +24,6 @@ class Module;
 }
 
 namespace bulkhead {
-
-struct Losses {
-  at::Tensor loss;         // mean cross entropy over the labels, in nats: float32, 0-dim, differentiable
-  at::Tensor correct;      // labels that were the model's first choice: int64, 0-dim, no gradient
-  std::int64_t count = 0;  // labels in the batch
-};
 
 struct Model {
   // Parameters in float32 with names that are stable over versions (they are

@@ -96,7 +96,7 @@ TEST_F(CaptionRefusal, NamesTheKeyOfANumberThatCannotBeMeant) {
             "data.batch_size: 1 is too small for captions: the contrastive loss tells the pairs of a batch "
             "apart, so it needs at least 2");
   config_.image_size = 0;
-  EXPECT_EQ(failure(), "data.image_size: 0 must be at least 1");
+  EXPECT_EQ(failure(), "data.image_size: 0 must be from 1 to 4096");
   config_.image_size = 2;
   config_.batch_size = 2;
   config_.test_fraction = 1;

@@ -53,7 +53,9 @@ TEST(Dataset, GivesTheLastSampleOfEachSplit) {
 }
 
 TEST(Dataset, NormalisesImagesWithMnistsMeanAndDeviation) {
-  const Dataset mnist = load(config_of("mnist", "mnist"));
+  auto config = config_of("mnist", "mnist");
+  config.validation_fraction = -1;
+  const Dataset mnist = load(config);
   const auto facts = mnist.facts();
   EXPECT_EQ(facts.kind, DataKind::kImages);
   EXPECT_EQ(facts.classes, 10);

@@ -1,5 +1,6 @@
-// The three models: names, seeds, causality, learning on real data, precision,
+// All models: names, seeds, causality, learning on real data, precision,
 // and the sentences for what does not fit.
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <numeric>
@@ -25,8 +26,11 @@ const ModelConfig kTinyGpt{.type = "gpt", .layers = 2, .heads = 2, .width = 32, 
 const ModelConfig kTinyMlp{.type = "mlp", .layers = 2, .heads = 1, .width = 64, .context = 1};
 const ModelConfig kTinyCnn{.type = "cnn", .layers = 1, .heads = 1, .width = 8, .context = 1};
 
-Dataset load(const std::string& type, const std::string& path) {
+const ModelConfig kTinyClip{.type = "clip", .layers = 2, .heads = 2, .width = 32, .context = 32};
+
+Dataset load(const std::string& type, const std::string& path, std::int64_t image_size = 16) {
   DataConfig config;
+  config.image_size = image_size;
   config.type = type;
   config.path = BULKHEAD_TEST_DATA "/" + path;
   config.target = "digit";
@@ -48,6 +52,11 @@ const Dataset& digits() {
   return dataset;
 }
 
+const Dataset& pictures() {
+  static const Dataset dataset = load("captions", "captions");
+  return dataset;
+}
+
 Model make(const ModelConfig& config, const Dataset& data, std::int64_t seed = 1,
            at::ScalarType type = at::kFloat) {
   auto model = make_model(config, data.facts(), seed, type);
@@ -61,8 +70,9 @@ std::string failure(const ModelConfig& config, const Dataset& data) {
 }
 
 TensorBatch batch_of(const Dataset& data, std::int64_t first, std::int64_t count) {
-  std::vector<std::int64_t> indices(static_cast<std::size_t>(count));
+  std::vector<std::int64_t> indices(static_cast<std::size_t>(std::min(count, data.train_size())));
   std::iota(indices.begin(), indices.end(), first);
+  for (auto& index : indices) index %= data.train_size();
   return data.gather(Split::kTrain, indices);
 }
 
@@ -156,15 +166,18 @@ TEST(Gpt, WritesTheSameTextForTheSameSeedAndKeepsItsMode) {
 }
 
 TEST(Models, AreMadeFromTheSeedAlone) {
-  for (const auto& [config, data] :
-       {std::pair{kTinyGpt, &shakespeare()}, {kTinyMlp, &digits()}, {kTinyCnn, &mnist()}}) {
+  for (const auto& [config, data] : {std::pair{kTinyGpt, &shakespeare()},
+                                     {kTinyMlp, &digits()},
+                                     {kTinyCnn, &mnist()},
+                                     {kTinyClip, &pictures()}}) {
     expect_equal_parameters(make(config, *data, 3), make(config, *data, 3), true);
     expect_equal_parameters(make(config, *data, 3), make(config, *data, 4), false);
   }
 }
 
 TEST(Models, TrainToTheSameBitsTwice) {
-  for (const auto& [config, data] : {std::pair{kTinyGpt, &shakespeare()}, {kTinyCnn, &mnist()}}) {
+  for (const auto& [config, data] :
+       {std::pair{kTinyGpt, &shakespeare()}, {kTinyCnn, &mnist()}, {kTinyClip, &pictures()}}) {
     const Model first = make(config, *data);
     const Model second = make(config, *data);
     descend(first, *data, 10, 0.1);
@@ -174,8 +187,10 @@ TEST(Models, TrainToTheSameBitsTwice) {
 }
 
 TEST(Models, GiveEveryParameterAGradient) {
-  for (const auto& [config, data] :
-       {std::pair{kTinyGpt, &shakespeare()}, {kTinyMlp, &digits()}, {kTinyCnn, &mnist()}}) {
+  for (const auto& [config, data] : {std::pair{kTinyGpt, &shakespeare()},
+                                     {kTinyMlp, &digits()},
+                                     {kTinyCnn, &mnist()},
+                                     {kTinyClip, &pictures()}}) {
     const Model model = make(config, *data);
     model.forward(batch_of(*data, 0, 8)).loss.backward();
     for (const auto& item : model.module->named_parameters()) {
@@ -187,8 +202,10 @@ TEST(Models, GiveEveryParameterAGradient) {
 }
 
 TEST(Models, StayCloseToFloat32InBfloat16) {
-  for (const auto& [config, data] :
-       {std::pair{kTinyGpt, &shakespeare()}, {kTinyMlp, &digits()}, {kTinyCnn, &mnist()}}) {
+  for (const auto& [config, data] : {std::pair{kTinyGpt, &shakespeare()},
+                                     {kTinyMlp, &digits()},
+                                     {kTinyCnn, &mnist()},
+                                     {kTinyClip, &pictures()}}) {
     const Model exact = make(config, *data);
     const Model mixed = make(config, *data, 1, at::kBFloat16);
     const auto batch = batch_of(*data, 0, 16);
@@ -218,6 +235,9 @@ TEST(Cnn, LearnsDigits) {
 TEST(Models, AreRefusedWhereTheyDoNotFitTheData) {
   EXPECT_EQ(failure(kTinyGpt, mnist()), "model.type: gpt needs text, but the data is images");
   EXPECT_EQ(failure(kTinyCnn, digits()), "model.type: cnn needs images, but the data is features");
+  EXPECT_EQ(failure(kTinyClip, mnist()), "model.type: clip needs captions, but the data is images");
+  EXPECT_EQ(failure(kTinyMlp, pictures()),
+            "model.type: mlp needs images or features, but the data is captions");
   EXPECT_EQ(failure(kTinyMlp, shakespeare()),
             "model.type: mlp needs images or features, but the data is text");
 }
@@ -228,11 +248,16 @@ TEST(Models, AreRefusedWhereTheirNumbersDoNotFit) {
   EXPECT_EQ(failure(config, shakespeare()), "model.heads: 5 does not divide model.width 32; 4 does");
   config.heads = 0;
   EXPECT_EQ(failure(config, shakespeare()), "model.heads: 0 must be at least 1");
+  config = kTinyClip;
+  config.heads = 3;
+  EXPECT_EQ(failure(config, pictures()), "model.heads: 3 does not divide model.width 32; 2 does");
+  EXPECT_EQ(failure(kTinyClip, load("captions", "captions", 7)),
+            "data.image_size: 7 is too small for model.type clip, which needs at least 8");
   config = kTinyGpt;
   config.width = std::int64_t{1} << 40;
   EXPECT_NE(failure(config, shakespeare()).find("model: building gpt failed"), std::string::npos);
   config.type = "gtp";
-  EXPECT_EQ(failure(config, shakespeare()), "model.type: 'gtp' is none of gpt, mlp, cnn");
+  EXPECT_EQ(failure(config, shakespeare()), "model.type: 'gtp' is none of gpt, mlp, cnn, clip");
 }
 
 }  // namespace

@@ -1,0 +1,65 @@
+#include "models/transformer_block.h"
+
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+
+#include "protocol/result.h"
+
+namespace bulkhead {
+namespace {
+
+struct Part : torch::nn::Module {
+  LayerPtr add(const std::string& name, LayerPtr layer) { return register_module(name, std::move(layer)); }
+};
+
+}  // namespace
+
+TransformerBlock::TransformerBlock(const ModelConfig& config, const at::Generator& generator)
+    : heads_(config.heads) {
+  CHECK(config.heads >= 1 && config.width % config.heads == 0);
+  const std::int64_t width = config.width;
+  // GPT-2 §2.3: residual layers are scaled by 1/√(number of residual layers).
+  const double residual_std = kGptInitStd / std::sqrt(2.0 * static_cast<double>(config.layers));
+  ln_1_ = register_module("ln_1", norm_layer(width));
+  auto attn = register_module("attn", std::make_shared<Part>());
+  c_attn_ = attn->add("c_attn", normal_layer({3 * width, width}, kGptInitStd, true, generator));
+  attn_proj_ = attn->add("c_proj", normal_layer({width, width}, residual_std, true, generator));
+  ln_2_ = register_module("ln_2", norm_layer(width));
+  auto mlp = register_module("mlp", std::make_shared<Part>());
+  c_fc_ = mlp->add("c_fc", normal_layer({4 * width, width}, kGptInitStd, true, generator));
+  mlp_proj_ = mlp->add("c_proj", normal_layer({width, 4 * width}, residual_std, true, generator));
+}
+
+at::Tensor TransformerBlock::attention(const at::Tensor& x, at::ScalarType type) const {
+  const auto qkv = apply_linear(*c_attn_, x, type).chunk(3, -1);
+  const auto split_heads = [&](const at::Tensor& part) {
+    return part.view({x.size(0), x.size(1), heads_, -1}).transpose(1, 2);
+  };
+  const at::Tensor mixed = at::scaled_dot_product_attention(
+      split_heads(qkv[0]), split_heads(qkv[1]), split_heads(qkv[2]), /*attn_mask=*/{}, /*dropout_p=*/0.0,
+      /*is_causal=*/true);
+  return apply_linear(*attn_proj_, mixed.transpose(1, 2).reshape(x.sizes()), type);
+}
+
+at::Tensor TransformerBlock::forward(const at::Tensor& x, at::ScalarType type) const {
+  const at::Tensor attended = x + attention(apply_norm(*ln_1_, x), type);
+  const at::Tensor inner = at::gelu(apply_linear(*c_fc_, apply_norm(*ln_2_, attended), type), "tanh");
+  return attended + apply_linear(*mlp_proj_, inner, type);
+}
+
+std::vector<std::shared_ptr<TransformerBlock>> make_blocks(const ModelConfig& config,
+                                                           const at::Generator& generator,
+                                                           torch::nn::Module& stack) {
+  std::vector<std::shared_ptr<TransformerBlock>> blocks;
+  for (std::int64_t i = 0; i < config.layers; ++i) {
+    blocks.push_back(
+        stack.register_module(std::to_string(i), std::make_shared<TransformerBlock>(config, generator)));
+  }
+  return blocks;
+}
+
+}  // namespace bulkhead
