@@ -126,7 +126,7 @@ class Coordinator {
   void metrics_line(const MetricsLine& line);
   void event_line(const WorkerSupervisor& worker, const EventLine& line);
   void gather_part(WorkerSupervisor& worker, GatherPart part);
-  void send_gathers(const std::vector<GatherDone>& all);
+  void send_gathers(const GatherHub::Words& words);
   void host_loaded(HostSupervisor& host);
   void host_refused(HostSupervisor& host, const std::string& key, const std::string& sentence);
   void host_lost(HostSupervisor& host, const std::string& reason, bool restarting);

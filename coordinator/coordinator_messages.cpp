@@ -84,8 +84,9 @@ void Coordinator::gather_part(WorkerSupervisor& worker, GatherPart part) {
   send_gathers(gathers_.take(worker.rank(), std::move(part)));
 }
 
-void Coordinator::send_gathers(const std::vector<GatherDone>& all) {
-  for (const GatherDone& done : all) {
+void Coordinator::send_gathers(const GatherHub::Words& words) {
+  for (const auto& [rank, wanted] : words.wanted) worker_at(rank)->send(wanted);
+  for (const GatherDone& done : words.done) {
     for (const auto& worker : workers_) worker->send(done);
   }
 }

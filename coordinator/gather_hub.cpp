@@ -1,134 +1,104 @@
 #include "gather_hub.h"
 
 #include <algorithm>
-#include <cctype>
 
 #include "protocol/result.h"
 
 namespace bulkhead {
 namespace {
 
-std::string place_of_call(const std::string& call) {
-  std::vector<std::string> words(1);
-  for (const char c : call) {
-    const bool in_word = std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
-    if (in_word) {
-      words.back() += c;
-    } else if (!words.back().empty()) {
-      words.emplace_back();
-    }
-  }
-  const bool has_step =
-      words.size() > 1 && !words[1].empty() &&
-      std::all_of(words[1].begin(), words[1].end(), [](unsigned char c) { return std::isdigit(c) != 0; });
-  return has_step ? words[0] + " at step " + words[1] : call;
+// "on_step_end at step 7" of "12 on_step_end at step 7".
+std::string place_of(const std::string& call) {
+  const std::size_t space = call.find(' ');
+  return space == std::string::npos ? call : call.substr(space + 1);
 }
 
-std::string times(std::int64_t count) { return std::to_string(count) + (count == 1 ? " call" : " calls"); }
+std::string listed(const std::vector<std::size_t>& ranks) {
+  std::string text = ranks.size() == 1 ? "rank " : "ranks ";
+  for (std::size_t i = 0; i < ranks.size(); ++i) {
+    text += (i == 0 ? "" : i + 1 == ranks.size() ? " and " : ", ") + std::to_string(ranks[i]);
+  }
+  return text;
+}
 
 }  // namespace
 
-GatherHub::Calls::iterator GatherHub::find(const Key& key) {
-  const auto [at, is_new] = calls_.try_emplace(key);
-  if (is_new) at->second.leaves.resize(ranks_);
+GatherHub::Words GatherHub::take(std::int64_t rank, GatherPart part) {
+  const auto place = static_cast<std::size_t>(rank);
+  CHECK(place < ranks_);
+  Words words;
+  const Key key{part.plugin, part.call, part.number};
+  auto at = gathers_.find(key);
+  const bool is_part = part.state == "part";
+  if (gone_.contains({part.plugin, place}) || (at == gathers_.end() && !is_part)) return words;
+  if (at == gathers_.end()) at = begin(key, place, words);
+  Word& word = at->second[place];
+  if (word.said != Said::kNothing) return words;  // a call that is made again says it again
+  word.said = is_part ? Said::kPart : part.state == "over" ? Said::kOver : Said::kGone;
+  if (is_part) {
+    CHECK(part.batch.size() == 1);
+    word.part = std::move(part.batch);
+  }
+  settle(at, words);
+  return words;
+}
+
+GatherHub::Gathers::iterator GatherHub::begin(const Key& key, std::size_t first, Words& words) {
+  const auto at = gathers_.emplace(key, Gather(ranks_)).first;
+  for (std::size_t rank = 0; rank < ranks_; ++rank) {
+    if (gone_.contains({std::get<0>(key), rank})) {
+      at->second[rank].said = Said::kGone;
+    } else if (rank != first) {
+      GatherWanted wanted;
+      std::tie(wanted.plugin, wanted.call, wanted.number) = key;
+      words.wanted.emplace_back(static_cast<std::int64_t>(rank), std::move(wanted));
+    }
+  }
   return at;
 }
 
-bool GatherHub::is_gone(PluginId plugin, std::size_t rank) const { return gone_.contains({plugin, rank}); }
-
-std::vector<GatherDone> GatherHub::take(std::int64_t rank, GatherPart part) {
+GatherHub::Words GatherHub::give_up(PluginId plugin, std::int64_t rank) {
   const auto place = static_cast<std::size_t>(rank);
-  CHECK(place < ranks_);
-  if (is_gone(part.plugin, place)) return {};
-  const auto at = find({part.plugin, part.call});
-  OpenCall& call = at->second;
-  if (part.state != "part") {
-    if (!call.leaves[place]) call.leaves[place] = Leave{part.state == "over", part.number};
-    return settle(at);
+  gone_.insert({plugin, place});
+  Words words;
+  for (auto at = gathers_.begin(); at != gathers_.end();) {
+    if (std::get<0>(at->first) != plugin) {
+      ++at;
+      continue;
+    }
+    if (at->second[place].said == Said::kNothing) at->second[place].said = Said::kGone;
+    at = settle(at, words);
   }
-  CHECK(part.batch.size() == 1);
-  // A call that is made again asks again; what was taken once stays.
-  if (part.number <= call.done || call.leaves[place]) return {};
-  auto& parts = call.parts[part.number];
-  parts.resize(ranks_);
-  if (!parts[place]) parts[place] = std::move(part.batch.front());
-  return settle(at);
-}
-
-std::vector<GatherDone> GatherHub::give_up(PluginId plugin, std::int64_t rank) {
-  gone_.insert({plugin, static_cast<std::size_t>(rank)});
-  std::vector<GatherDone> all;
-  for (auto at = calls_.lower_bound({plugin, {}}); at != calls_.end() && at->first.first == plugin;) {
-    const auto next = std::next(at);  // settle may drop the call
-    for (GatherDone& done : settle(at)) all.push_back(std::move(done));
-    at = next;
-  }
-  return all;
+  return words;
 }
 
 void GatherHub::clear() {
-  calls_.clear();
+  gathers_.clear();
   gone_.clear();
 }
 
-// Every gather of the call for which nobody is waited for any more.
-std::vector<GatherDone> GatherHub::settle(Calls::iterator at) {
-  OpenCall& call = at->second;
-  const auto has_left = [&](std::size_t rank) {
-    return call.leaves[rank].has_value() || is_gone(at->first.first, rank);
-  };
-  std::vector<GatherDone> all;
-  while (!call.parts.empty()) {
-    const auto& [number, parts] = *call.parts.begin();
-    bool complete = true;
-    for (std::size_t rank = 0; rank < ranks_; ++rank) complete &= parts[rank].has_value() || has_left(rank);
-    if (!complete) break;
-    all.push_back(finished(at->first, call, number));
-    call.done = number;
-    call.parts.erase(call.parts.begin());
-  }
-  bool all_left = true;
-  for (std::size_t rank = 0; rank < ranks_; ++rank) all_left &= has_left(rank);
-  if (all_left) calls_.erase(at);
-  return all;
-}
-
-GatherDone GatherHub::finished(const Key& key, const OpenCall& call, std::int64_t number) const {
+GatherHub::Gathers::iterator GatherHub::settle(Gathers::iterator at, Words& words) {
+  const auto is_open = [](const Word& word) { return word.said == Said::kNothing; };
+  if (std::any_of(at->second.begin(), at->second.end(), is_open)) return std::next(at);
   GatherDone done;
-  done.plugin = key.first;
-  done.call = key.second;
-  done.number = number;
-  done.missing = missing(key, call, number);
-  if (!done.missing.empty()) return done;
-  const auto& parts = call.parts.at(number);
+  std::tie(done.plugin, done.call, done.number) = at->first;
+  std::vector<std::size_t> over;
   for (std::size_t rank = 0; rank < ranks_; ++rank) {
-    if (!parts[rank]) continue;
-    done.batch.push_back(*parts[rank]);
+    Word& word = at->second[rank];
+    if (word.said == Said::kOver) over.push_back(rank);
+    if (word.said != Said::kPart) continue;
+    done.batch.push_back(std::move(word.part.front()));
     done.batch.back().name = std::to_string(rank);
   }
-  return done;
-}
-
-// Empty, or the sentence that names the ranks that returned without asking.
-std::string GatherHub::missing(const Key& key, const OpenCall& call, std::int64_t number) const {
-  std::vector<std::string> ranks;
-  std::int64_t asked = number;
-  for (std::size_t rank = 0; rank < ranks_; ++rank) {
-    const auto& leave = call.leaves[rank];
-    if (call.parts.at(number)[rank] || !leave || !leave->returned) continue;
-    ranks.push_back(std::to_string(rank));
-    asked = std::min(asked, leave->asked);
+  if (!over.empty()) {
+    done.batch.clear();
+    done.missing = listed(over) + " returned from " + place_of(done.call) +
+                   (done.number == 0 ? " without calling all_gather"
+                                     : " after fewer calls of all_gather than the " +
+                                           std::to_string(done.number + 1) + " made here");
   }
-  if (ranks.empty()) return {};
-  std::string listed = "ranks ";
-  for (std::size_t i = 0; i < ranks.size(); ++i) {
-    listed += (i == 0 ? "" : i + 1 == ranks.size() ? " and " : ", ") + ranks[i];
-  }
-  if (ranks.size() == 1) listed = "rank " + ranks.front();
-  const std::string how =
-      asked == 0 ? " without calling all_gather"
-                 : " after " + times(asked) + " of all_gather, where another rank made " + times(number + 1);
-  return listed + " returned from " + place_of_call(key.second) + how;
+  words.done.push_back(std::move(done));
+  return gathers_.erase(at);
 }
 
 }  // namespace bulkhead

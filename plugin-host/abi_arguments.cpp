@@ -1,5 +1,11 @@
 #include "abi_arguments.h"
 
+#include <string>
+#include <utility>
+
+#include "clean_text.h"
+#include "protocol/codec.h"
+
 namespace bulkhead {
 namespace {
 
@@ -10,13 +16,63 @@ static_assert(static_cast<int>(abi::DType::kBool) == static_cast<int>(DType::kBo
               static_cast<int>(abi::DType::kBFloat16) == static_cast<int>(DType::kBFloat16) &&
               static_cast<int>(abi::DType::kFloat64) == static_cast<int>(DType::kFloat64));
 
+// Thrown and caught in this file only.
+struct NotCarried {
+  const char* why;
+};
+
+std::string carried_text(abi::Text text) {
+  if (text.size > kMaxTextBytes) throw NotCarried{"a text is longer than 1 MiB"};
+  return clean_text(abi::view(text), kMaxTextBytes);
+}
+
+Value carried(const abi::Value& value, std::size_t depth) {
+  using Kind = abi::Value::Kind;
+  if (depth == 0) throw NotCarried{"lists and maps are nested too deeply"};
+  if (value.kind == Kind::kBool) return value.integer != 0;
+  if (value.kind == Kind::kInt) return value.integer;
+  if (value.kind == Kind::kFloat) return value.real;
+  if (value.kind == Kind::kText) return carried_text(value.text);
+  if (value.kind != Kind::kList && value.kind != Kind::kMap) return nullptr;
+  if (value.count > kMaxItems) throw NotCarried{"a list or map has more than 65,536 items"};
+  Value all = value.kind == Kind::kMap ? Value::object() : Value::array();
+  for (std::size_t i = 0; i < value.count; ++i) {
+    Value item = carried(value.items[i], depth - 1);
+    if (value.kind == Kind::kMap) {
+      all[carried_text(value.keys[i])] = std::move(item);
+    } else {
+      all.push_back(std::move(item));
+    }
+  }
+  return all;
+}
+
+}  // namespace
+
 std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& shape) {
   std::vector<std::int64_t> strides(shape.size(), 1);
   for (std::size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * shape[i];
   return strides;
 }
 
-}  // namespace
+Result<Value> value_of(const abi::Value& value) {
+  constexpr std::size_t kDeepest = kMaxDepth - 4;  // the envelope lies around it
+  try {
+    return carried(value, kDeepest);
+  } catch (const NotCarried& not_carried) {
+    return Error{ErrorCode::kMalformed, not_carried.why};
+  }
+}
+
+AbiTensors::AbiTensors(const Batch& batch) {
+  strides_.reserve(batch.size());
+  for (const Tensor& tensor : batch) {
+    strides_.push_back(dense_strides(tensor.shape));
+    tensors_.push_back({text(tensor.name), static_cast<abi::DType>(tensor.dtype),
+                        static_cast<std::int32_t>(tensor.shape.size()), tensor.shape.data(),
+                        strides_.back().data(), tensor.bytes.data});
+  }
+}
 
 abi::Value AbiValue::convert(const Value& value) {
   using Kind = abi::Value::Kind;
@@ -84,16 +140,9 @@ AbiFacts::AbiFacts(const Facts& facts, Generation generation) : facts_{} {
   facts_.map_loc_to = to_.data();
 }
 
-AbiCall::AbiCall(const Call& call, const Philox::Key& key) : call_{} {
+AbiCall::AbiCall(const Call& call, const Philox::Key& key) : tensors_(call.batch), call_{} {
   const CallContext& context = call.context;
   for (const auto& [name, value] : context.metrics) metrics_.push_back({text(name), value});
-  strides_.reserve(call.batch.size());
-  for (const Tensor& tensor : call.batch) {
-    strides_.push_back(dense_strides(tensor.shape));
-    tensors_.push_back({text(tensor.name), static_cast<abi::DType>(tensor.dtype),
-                        static_cast<std::int32_t>(tensor.shape.size()), tensor.shape.data(),
-                        strides_.back().data(), tensor.bytes.data});
-  }
   call_.hook = text(call.hook);
   call_.epoch = context.epoch;
   call_.global_step = context.global_step;
@@ -112,9 +161,11 @@ AbiCall::AbiCall(const Call& call, const Philox::Key& key) : call_{} {
   call_.metrics = metrics_.data();
   call_.rng_key[0] = key[0];
   call_.rng_key[1] = key[1];
-  call_.tensor_count = tensors_.size();
-  call_.tensors = tensors_.data();
+  call_.tensor_count = tensors_.list().size();
+  call_.tensors = tensors_.list().data();
   call_.state = text(call.state.text());
+  call_.exception = text(context.exception);
+  call_.sample = -1;
 }
 
 }  // namespace bulkhead

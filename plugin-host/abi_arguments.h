@@ -8,11 +8,12 @@
 
 #include "bulkhead/abi.h"
 #include "protocol/messages.h"
+#include "protocol/result.h"
 #include "protocol/rng.h"
 
 namespace bulkhead {
 
-// Constructor arguments.
+// Constructor arguments, the run's configuration.
 class AbiValue {
  public:
   explicit AbiValue(const Value& value) : root_(convert(value)) {}
@@ -27,6 +28,24 @@ class AbiValue {
   std::deque<std::vector<abi::Text>> keys_;
   abi::Value root_;  // last: made from the two above
 };
+
+// The way back.  kMalformed: deeper or longer than the codec carries.
+Result<Value> value_of(const abi::Value& value);
+
+class AbiTensors {
+ public:
+  explicit AbiTensors(const Batch& batch);
+  AbiTensors(const AbiTensors&) = delete;
+  AbiTensors& operator=(const AbiTensors&) = delete;
+  const std::vector<abi::Tensor>& list() const { return tensors_; }
+
+ private:
+  std::vector<std::vector<std::int64_t>> strides_;
+  std::vector<abi::Tensor> tensors_;
+};
+
+// Strides, in elements, of a dense row-major tensor.
+std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& shape);
 
 class AbiFacts {
  public:
@@ -51,8 +70,7 @@ class AbiCall {
 
  private:
   std::vector<abi::Metric> metrics_;
-  std::vector<std::vector<std::int64_t>> strides_;
-  std::vector<abi::Tensor> tensors_;
+  AbiTensors tensors_;
   abi::Call call_;
 };
 

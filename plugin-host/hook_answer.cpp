@@ -1,7 +1,9 @@
 #include "hook_answer.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "call_rules.h"
 #include "clean_text.h"
 #include "protocol/codec.h"
 
@@ -20,12 +22,19 @@ struct Unfit {
 
 }  // namespace
 
-HookAnswer::HookAnswer(Generation generation, Seq seq, const SendMessage& send) : send_(send), host_{} {
-  reply_.generation = generation;
-  reply_.seq = seq;
+HookAnswer::HookAnswer(const About& about, const CallLine& line) : about_(about), line_(line), host_{} {
+  reply_.generation = about.generation;
+  reply_.seq = about.seq;
   host_.self = this;
-  host_.fail = [](void* self, abi::Text type, abi::Text message) {
-    self_of(self).fail(clean_text(abi::view(type), kMaxPluginName), clean_text(abi::view(message)));
+  fill_results();
+  fill_questions();
+}
+
+// What the call leads to, taken when it is over.
+void HookAnswer::fill_results() {
+  host_.fail = [](void* self, abi::Text type, abi::Text message, std::int32_t fatal) {
+    self_of(self).fail(clean_text(abi::view(type), kMaxPluginName), clean_text(abi::view(message)),
+                       fatal != 0);
   };
   host_.refuse = [](void* self, abi::Text key, abi::Text message, const abi::Text* candidates,
                     std::size_t count) {
@@ -34,9 +43,13 @@ HookAnswer::HookAnswer(Generation generation, Seq seq, const SendMessage& send) 
     self_of(self).refusal_ = std::move(refusal);
   };
   host_.control = [](void* self, std::uint32_t flags, abi::Text reason) {
-    self_of(self).reply_.control = {(flags & abi::kStop) != 0, (flags & abi::kStopEpoch) != 0,
-                                    (flags & abi::kSave) != 0, (flags & abi::kValidate) != 0,
-                                    (flags & abi::kLog) != 0,  clean_text(abi::view(reason))};
+    Control& control = self_of(self).reply_.control;
+    control.stop = (flags & abi::kStop) != 0;
+    control.stop_epoch = (flags & abi::kStopEpoch) != 0;
+    control.save = (flags & abi::kSave) != 0;
+    control.validate = (flags & abi::kValidate) != 0;
+    control.log = (flags & abi::kLog) != 0;
+    control.reason = clean_text(abi::view(reason));
   };
   host_.keep = [](void* self, abi::Text name) { self_of(self).reply_.kept.emplace_back(abi::view(name)); };
   host_.put = [](void* self, const abi::Tensor* tensor, void* owner, void (*release)(void*)) {
@@ -49,15 +62,33 @@ HookAnswer::HookAnswer(Generation generation, Seq seq, const SendMessage& send) 
     answer.reply_.state = Blob::of(std::string(abi::view(bytes)));
     answer.reply_.has_state = true;
   };
+  host_.caption = [](void* self, abi::Text text) { self_of(self).take_caption(abi::view(text)); };
+  host_.configured = [](void* self, const abi::Value* changes) { self_of(self).take_changes(*changes); };
+}
+
+// What is answered or sent in the middle of the call.
+void HookAnswer::fill_questions() {
   host_.note = [](void* self, abi::Text text, const abi::Metric* metrics, std::size_t count) {
     HookAnswer& answer = self_of(self);
-    answer.send_(Note{answer.reply_.generation, answer.reply_.seq, clean_text(abi::view(text)),
-                      answer.metrics_of(metrics, count)});
+    answer.line_.send(Note{answer.about_.generation, answer.about_.seq, clean_text(abi::view(text)),
+                           answer.metrics_of(metrics, count)});
   };
   host_.progress = [](void* self, const abi::Metric* detail, std::size_t count) {
     HookAnswer& answer = self_of(self);
-    answer.send_(
-        Progress{answer.reply_.generation, answer.reply_.seq, Value(answer.metrics_of(detail, count))});
+    answer.line_.send(
+        Progress{answer.about_.generation, answer.about_.seq, Value(answer.metrics_of(detail, count))});
+  };
+  host_.set = [](void* self, abi::Text name, std::int32_t has_value, double value) {
+    HookAnswer& answer = self_of(self);
+    return answer.keep(answer.set(abi::view(name), has_value != 0 ? std::optional(value) : std::nullopt));
+  };
+  host_.objection = [](void* self, abi::Text what) {
+    HookAnswer& answer = self_of(self);
+    const About& about = answer.about_;
+    return answer.keep(objection_to(abi::view(what), about.hook, about.scope, about.steers));
+  };
+  host_.ask = [](void* self, abi::Text what, abi::Text bytes) {
+    return self_of(self).ask(abi::view(what), abi::view(bytes));
   };
 }
 
@@ -67,17 +98,22 @@ Reply HookAnswer::take() {
     only_failure.generation = reply_.generation;
     only_failure.seq = reply_.seq;
     only_failure.failure = std::move(reply_.failure);
+    only_failure.fatal = reply_.fatal;
     reply_ = std::move(only_failure);
   }
   return std::move(reply_);
 }
 
-void HookAnswer::fail(std::string type, std::string message) {
-  if (!reply_.failure) reply_.failure = Failure{std::move(type), std::move(message), {}};
+void HookAnswer::fail(std::string type, std::string message, bool fatal) {
+  if (reply_.failure) return;
+  reply_.failure = Failure{std::move(type), std::move(message), {}};
+  reply_.fatal = fatal;
 }
 
 void HookAnswer::put(const abi::Tensor& tensor, std::shared_ptr<void> owner) {
   try {
+    const std::string_view name = abi::view(tensor.name);
+    std::erase_if(reply_.batch, [&](const Tensor& before) { return before.name == name; });
     reply_.batch.push_back(checked(tensor, std::move(owner)));
   } catch (const Unfit& unfit) {
     fail("std::length_error", unfit.why);
@@ -123,6 +159,70 @@ std::map<std::string, double> HookAnswer::metrics_of(const abi::Metric* metrics,
     values.emplace(clean_text(abi::view(metrics[i].name), kMaxPluginName), metrics[i].value);
   }
   return values;
+}
+
+void HookAnswer::take_caption(std::string_view text) {
+  if (text.size() > kMaxPluginText) {
+    return fail("std::length_error", std::string(about_.hook) + " gave a caption of " +
+                                         std::to_string(text.size()) + " bytes; at most " +
+                                         std::to_string(kMaxPluginText) + " are carried");
+  }
+  if (clean_text(text) != text) {
+    return fail("std::invalid_argument", std::string(about_.hook) + " gave a caption that is not UTF-8");
+  }
+  caption_ = text;
+}
+
+void HookAnswer::take_changes(const abi::Value& changes) {
+  Result<Value> value = value_of(changes);
+  if (!value) return fail("std::length_error", "the changes cannot be carried: " + value.error().message);
+  changes_ = std::move(*value);
+}
+
+std::string HookAnswer::set(std::string_view name, std::optional<double> value) {
+  std::string objection = setting_objection(name, value);
+  if (!objection.empty()) return objection;
+  std::vector<Setting>& settings = reply_.control.settings;
+  std::erase_if(settings, [&](const Setting& before) { return before.name == name; });
+  settings.push_back({std::string(name), value});
+  return {};
+}
+
+abi::Text HookAnswer::keep(std::string text) {
+  if (text.empty()) return {};
+  return abi::text(texts_.emplace_back(std::move(text)));
+}
+
+abi::Answer HookAnswer::ask(std::string_view what, std::string_view bytes) {
+  using Kind = abi::Answer::Kind;
+  abi::Answer told{};
+  const std::string objection = objection_to(what, about_.hook, about_.scope, about_.steers);
+  if (!objection.empty() || !line_.ask) {
+    told.kind = Kind::kFailed;
+    told.message = keep(objection.empty() ? "there is no rank to ask here" : objection);
+    return told;
+  }
+  Ask question{about_.generation, about_.seq, questions_++, std::string(what), {}};
+  if (what == "all_gather") {
+    const auto size = static_cast<std::int64_t>(bytes.size());
+    question.batch = {{"value", DType::kUInt8, {size}, Blob::of(std::string(bytes))}};
+  }
+  std::optional<Answer> answer = line_.ask(question);
+  if (!answer) {
+    told.kind = Kind::kAborted;
+    return told;
+  }
+  const Kept& kept = answers_.emplace_back(std::move(*answer));
+  if (const auto& failure = kept.answer.failure) {
+    told.kind = Kind::kFailed;
+    told.type = abi::text(failure->type);
+    told.message = abi::text(failure->message);
+    return told;
+  }
+  told.kind = Kind::kAnswered;
+  told.tensor_count = kept.tensors.list().size();
+  told.tensors = kept.tensors.list().data();
+  return told;
 }
 
 }  // namespace bulkhead

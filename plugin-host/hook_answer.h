@@ -1,25 +1,43 @@
 // Collects what a plugin says during one call (or its construction) into a
-// Reply, and passes notes and progress on at once.
+// Reply, and passes notes, progress and questions on at once.
 //
 // Trusts nothing that a plugin says: names, texts and tensors are cut or refused
 // by the codec's limits here, so that encoding cannot fail.  Used on the host's
 // one thread, by one call at a time.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "abi_arguments.h"
 #include "bulkhead/abi.h"
 #include "protocol/messages.h"
 
 namespace bulkhead {
 
 using SendMessage = std::function<void(const Message&)>;
+// Sends the question and waits.  Nothing: nobody waits for the call any more.
+using AskRank = std::function<std::optional<Answer>(const Ask&)>;
+
+// Where a call's words go.
+struct CallLine {
+  SendMessage send;
+  AskRank ask;
+};
 
 class HookAnswer {
  public:
+  // Which call this is.
+  struct About {
+    Generation generation;  // the host's
+    Seq seq;
+    std::string_view hook;
+    std::string_view scope;
+    bool steers = true;
+  };
   // An argument of the constructor is wrong.
   struct Refusal {
     std::string key;
@@ -27,8 +45,8 @@ class HookAnswer {
     std::vector<std::string> candidates;
   };
 
-  // `generation` and `seq` are those of the reply.  `send` must outlive it.
-  HookAnswer(Generation generation, Seq seq, const SendMessage& send);
+  // `line`, and the texts of `about`, must outlive it.
+  HookAnswer(const About& about, const CallLine& line);
   HookAnswer(const HookAnswer&) = delete;
   HookAnswer& operator=(const HookAnswer&) = delete;
 
@@ -36,19 +54,43 @@ class HookAnswer {
   const abi::Host& host() const { return host_; }
 
   const std::optional<Refusal>& refusal() const { return refusal_; }
+  // Sample hooks: the caption that it gave.
+  const std::optional<std::string>& caption() const { return caption_; }
+  // configure: the changes.
+  const Value& changes() const { return changes_; }
 
   // After the call; an answer with a failure holds nothing else.
   Reply take();
 
  private:
-  void fail(std::string type, std::string message);
+  void fill_results();
+  void fill_questions();
+  void fail(std::string type, std::string message, bool fatal = false);
   void put(const abi::Tensor& tensor, std::shared_ptr<void> owner);
   Tensor checked(const abi::Tensor& tensor, std::shared_ptr<void> owner);
   std::map<std::string, double> metrics_of(const abi::Metric* metrics, std::size_t count);
+  void take_caption(std::string_view text);
+  void take_changes(const abi::Value& changes);
+  std::string set(std::string_view name, std::optional<double> value);
+  abi::Answer ask(std::string_view what, std::string_view bytes);
+  // Kept until the call is over.
+  abi::Text keep(std::string text);
 
+  struct Kept {
+    explicit Kept(Answer from) : answer(std::move(from)), tensors(answer.batch) {}
+    Answer answer;
+    AbiTensors tensors;
+  };
+
+  const About about_;
+  const CallLine& line_;
   Reply reply_;
   std::optional<Refusal> refusal_;
-  const SendMessage& send_;
+  std::optional<std::string> caption_;
+  Value changes_ = Value::object();
+  std::int64_t questions_ = 0;
+  std::deque<Kept> answers_;
+  std::deque<std::string> texts_;
   abi::Host host_;
 };
 

@@ -8,7 +8,9 @@
 
 #include "clean_text.h"
 #include "protocol/hooks.h"
+#include "protocol/log.h"
 #include "protocol/rng.h"
+#include "sample_batch.h"
 
 namespace bulkhead {
 namespace {
@@ -61,6 +63,37 @@ std::string objection(const PluginTraits& traits, const PluginConfig& config) {
   return {};
 }
 
+// Whose call it is, where several ranks share this process.
+Facts facts_of(const Facts& own, const CallContext& context) {
+  Facts facts = own;
+  facts.rank = context.rank.value_or(own.rank);
+  facts.local_rank = context.local_rank.value_or(own.local_rank);
+  facts.is_main = facts.rank == 0;
+  if (!context.device.empty()) {
+    facts.device = context.device;
+    facts.map_loc = {{"cuda:0", context.device}};
+  }
+  return facts;
+}
+
+bool is_sample_hook(std::string_view name) {
+  const HookInfo* hook = find_hook(name);
+  return hook != nullptr && hook->kind == HookKind::kSample;
+}
+
+void to_own_log(const Message& message) {
+  if (const auto* note = std::get_if<Note>(&message)) {
+    if (!note->text.empty()) spdlog::info("{}", note->text);
+    for (const auto& [name, value] : note->metrics) spdlog::info("{} = {}", name, value);
+  }
+}
+
+// Before there is a rank.
+const CallLine& own_log() {
+  static const CallLine kLine{to_own_log, nullptr};
+  return kLine;
+}
+
 std::string with_nearest(const HookAnswer::Refusal& refusal) {
   const std::string nearest = nearest_name(refusal.key, refusal.candidates);
   return nearest.empty() ? refusal.sentence : refusal.sentence + "; did you mean \"" + nearest + "\"?";
@@ -68,8 +101,7 @@ std::string with_nearest(const HookAnswer::Refusal& refusal) {
 
 }  // namespace
 
-HookRunner::Loading HookRunner::load(const Load& load, Generation generation, const SendMessage& send,
-                                     const Clock& clock) {
+HookRunner::Loading HookRunner::load(const Load& load, Generation generation, const Clock& clock) {
   Result<PluginLibrary> library = PluginLibrary::open(load.config.file);
   if (!library) {
     return failed_at(generation, stage_of(library.error().code), "use", "ImportError",
@@ -80,7 +112,7 @@ HookRunner::Loading HookRunner::load(const Load& load, Generation generation, co
     return failed_at(generation, "check", "use", "CheckError", sentence);
   }
   LoadFailed failed;
-  if (!runner->construct(load.config.with, send, failed)) return failed;
+  if (!runner->construct(load.config.with, failed)) return failed;
   return runner;
 }
 
@@ -96,7 +128,7 @@ HookRunner::~HookRunner() {
   if (plugin_ != nullptr) library_.table().destroy(plugin_);
 }
 
-bool HookRunner::construct(const Value& with, const SendMessage& send, LoadFailed& failed) {
+bool HookRunner::construct(const Value& with, LoadFailed& failed) {
   if (!with.is_object() && !with.is_null()) {
     failed = failed_at(generation_, "arguments", "with", "TypeError", "with must be a map of arguments");
     return false;
@@ -104,7 +136,7 @@ bool HookRunner::construct(const Value& with, const SendMessage& send, LoadFaile
   const Value arguments = with.is_null() ? Value::object() : with;
   const AbiValue abi_with(arguments);
   const Philox::Key key = call_key(facts_.run_seed, facts_.plugin, facts_.rank, kConstructor, 0, 0);
-  HookAnswer answer(generation_, Seq{}, send);
+  HookAnswer answer({generation_, Seq{}, kConstructor, facts_.scope, traits_.steers}, own_log());
   plugin_ = library_.table().create(&abi_facts_.get(), &abi_with.root(), key.data(), &answer.host());
   if (plugin_ != nullptr) return true;
   if (const auto& refusal = answer.refusal()) {
@@ -117,21 +149,80 @@ bool HookRunner::construct(const Value& with, const SendMessage& send, LoadFaile
   return false;
 }
 
-Reply HookRunner::run(const Call& call, const SendMessage& send) {
+HookAnswer::About HookRunner::about(const Call& call) const {
+  return {generation_, call.seq, call.hook, facts_.scope, traits_.steers};
+}
+
+Reply HookRunner::run(const Call& call, const CallLine& line) {
+  const TimePoint begin = clock_.now();
+  const bool shared = call.context.rank || call.context.local_rank || !call.context.device.empty();
+  const Facts facts = shared ? facts_of(facts_, call.context) : Facts{};
+  const AbiFacts shared_facts(facts, generation_);
+  const AbiFacts& abi_facts = shared ? shared_facts : abi_facts_;
+  Reply reply =
+      is_sample_hook(call.hook) ? run_samples(call, abi_facts, line) : run_once(call, abi_facts, line);
+  reply.hook = call.hook;
+  reply.seconds = std::chrono::duration<double>(clock_.now() - begin).count();
+  return reply;
+}
+
+Reply HookRunner::run_once(const Call& call, const AbiFacts& facts, const CallLine& line) {
   const CallContext& context = call.context;
   const Philox::Key key = call_key(facts_.run_seed, facts_.plugin, call.seed_rank, call.hook,
                                    context.global_step, context.micro_batch);
   const AbiCall abi_call(call, key);
-  HookAnswer answer(generation_, call.seq, send);
-  const TimePoint begin = clock_.now();
+  HookAnswer answer(about(call), line);
   // Without state_dict there is no state, which is not the same as an empty one.
   if (call.hook != "state_dict" || traits_.stateful) {
-    library_.table().call(plugin_, &abi_facts_.get(), &abi_call.get(), &answer.host());
+    library_.table().call(plugin_, &facts.get(), &abi_call.get(), &answer.host());
   }
-  Reply reply = answer.take();
-  reply.hook = call.hook;
-  reply.seconds = std::chrono::duration<double>(clock_.now() - begin).count();
-  return reply;
+  return answer.take();
+}
+
+Reply HookRunner::run_samples(const Call& call, const AbiFacts& facts, const CallLine& line) {
+  Reply whole;
+  whole.generation = generation_;
+  whole.seq = call.seq;
+  const auto failed = [&](std::string type, std::string sentence) {
+    Reply failure = HookAnswer(about(call), line).take();
+    failure.failure = Failure{std::move(type), std::move(sentence), {}};
+    return failure;
+  };
+  Result<SampleBatch> batch = SampleBatch::of(call);
+  if (!batch) return failed("ValueError", batch.error().message);
+  const AbiCall common(call, {});
+  for (std::size_t i = 0; i < batch->size(); ++i) {
+    const Philox::Key key =
+        sample_key(facts_.run_seed, facts_.plugin, call.hook, call.context.epoch, batch->sample(i));
+    const abi::Call one = batch->call_of(i, common.get(), key);
+    HookAnswer answer(about(call), line);
+    library_.table().call(plugin_, &facts.get(), &one, &answer.host());
+    Reply reply = answer.take();
+    if (reply.failure) return reply;
+    whole.control.merge(reply.control);
+    if (std::string objection = batch->take(i, reply.batch, answer.caption()); !objection.empty()) {
+      return failed("std::length_error", std::move(objection));
+    }
+  }
+  batch->give(whole);
+  return whole;
+}
+
+Configured HookRunner::configure(const Value& config) {
+  Call call;
+  call.hook = "configure";
+  const AbiValue abi_config(config);
+  const AbiCall abi_call(call, call_key(facts_.run_seed, facts_.plugin, facts_.rank, call.hook, 0, 0));
+  abi::Call with_config = abi_call.get();
+  with_config.config = &abi_config.root();
+  HookAnswer answer(about(call), own_log());
+  library_.table().call(plugin_, &abi_facts_.get(), &with_config, &answer.host());
+  Configured configured;
+  configured.generation = generation_;
+  configured.changes = answer.changes();
+  configured.failure = answer.take().failure;
+  if (configured.failure) configured.changes = Value::object();
+  return configured;
 }
 
 }  // namespace bulkhead

@@ -1,7 +1,7 @@
 // One plugin, found, checked and constructed, as a function from Call to Reply.
 //
 // No socket and no timer: what goes out in the middle of a call (notes,
-// progress) is passed to `send`.  Used on the host's one thread.
+// progress, questions) is passed to its CallLine.  Used on the host's one thread.
 #pragma once
 
 #include <memory>
@@ -22,8 +22,7 @@ class HookRunner {
   // Loads the library named by `load`, checks it against the run file's entry
   // and constructs the plugin, seeded as hook __init__.  `generation` is this
   // process's own.
-  static Loading load(const Load& load, Generation generation, const SendMessage& send,
-                      const Clock& clock = steady_clock());
+  static Loading load(const Load& load, Generation generation, const Clock& clock = steady_clock());
 
   // Runs the plugin's destructor.
   ~HookRunner();
@@ -32,13 +31,20 @@ class HookRunner {
 
   const PluginTraits& traits() const { return traits_; }
 
-  // Seeds ctx.rng and calls the hook.  Never throws: an exception of the
-  // plugin's is a Reply with a failure.
-  Reply run(const Call& call, const SendMessage& send);
+  // Seeds ctx.rng and calls the hook; a sample hook once for each sample.  Never
+  // throws: an exception of the plugin's is a Reply with a failure.
+  Reply run(const Call& call, const CallLine& line);
+
+  // Asks the plugin for its changes to `config`, seeded as hook configure.  What
+  // it logs goes to this process's own log.
+  Configured configure(const Value& config);
 
  private:
   HookRunner(PluginLibrary library, const Load& load, Generation generation, const Clock& clock);
-  bool construct(const Value& with, const SendMessage& send, LoadFailed& failed);
+  bool construct(const Value& with, LoadFailed& failed);
+  Reply run_once(const Call& call, const AbiFacts& facts, const CallLine& line);
+  Reply run_samples(const Call& call, const AbiFacts& facts, const CallLine& line);
+  HookAnswer::About about(const Call& call) const;
 
   PluginLibrary library_;
   Facts facts_;

@@ -55,9 +55,10 @@ Result<PluginHostOptions> options_from_environment() {
 
 PluginHost::PluginHost(EventLoop& loop, PluginHostOptions options, Connect connect)
     : loop_(loop), options_(std::move(options)), connect_(std::move(connect)), parent_(::getppid()) {
-  to_worker_ = [this](const Message& message) {
-    if (data_) data_->send(message);
+  line_.send = [this](const Message& message) {
+    if (data_ && !aborted_) data_->send(message);
   };
+  line_.ask = [this](const Ask& question) { return ask(question); };
 }
 
 PluginHost::~PluginHost() = default;
@@ -101,6 +102,9 @@ void PluginHost::on_control(Message message) {
   if (const auto* welcome = std::get_if<Welcome>(&message); welcome && !greeted) return on(*welcome);
   if (const auto* load = std::get_if<Load>(&message); load && state_ == State::kWaiting) return on(*load);
   const bool loaded = state_ == State::kLoaded || state_ == State::kServing;
+  if (const auto* configure = std::get_if<Configure>(&message); configure && state_ == State::kLoaded) {
+    return on(*configure);
+  }
   if (const auto* attach = std::get_if<Attach>(&message); attach && loaded) return on(*attach);
   unexpected(message, "the coordinator");
 }
@@ -124,7 +128,7 @@ void PluginHost::on(const Refuse& refuse) {
 }
 
 void PluginHost::on(const Load& load) {
-  HookRunner::Loading loading = HookRunner::load(load, options_.generation, to_worker_, loop_.clock());
+  HookRunner::Loading loading = HookRunner::load(load, options_.generation, loop_.clock());
   if (auto* failed = std::get_if<LoadFailed>(&loading)) {
     spdlog::error("{}", failed->failure.message);
     control_->send(*failed);
@@ -141,9 +145,10 @@ void PluginHost::on(const Load& load) {
   control_->send(Loaded{options_.generation, runner_->traits()});
 }
 
+void PluginHost::on(const Configure& configure) { control_->send(runner_->configure(configure.config)); }
+
 void PluginHost::on(const Attach& attach) {
-  calls_.clear();
-  data_.reset();
+  drop_worker();
   welcomed_ = false;
   worker_ = attach.worker_generation;
   state_ = State::kServing;
@@ -178,8 +183,11 @@ void PluginHost::on_data(Message message) {
   }
   if (auto* call = std::get_if<Call>(&message); call && welcomed_) {
     calls_.push_back(std::move(*call));
-    // One call a turn: between two of them the coordinator is heard.
-    if (calls_.size() == 1) run_next_call();
+    if (!in_call_ && calls_.size() == 1) run_next_call();
+    return;
+  }
+  if (auto* answer = std::get_if<Answer>(&message); answer && question_ != nullptr) {
+    if (answer->seq == question_->seq && answer->number == question_->number) answer_ = std::move(*answer);
     return;
   }
   unexpected(message, "the worker");
@@ -187,21 +195,47 @@ void PluginHost::on_data(Message message) {
 
 void PluginHost::on_data_closed(const Error& why) {
   spdlog::warn("the worker's connection has closed: {}", why.message);
-  calls_.clear();
-  data_.reset();
+  drop_worker();
   greeting_timer_.reset();
   state_ = State::kLoaded;
 }
 
+// Whatever runs for it runs for nobody.
+void PluginHost::drop_worker() {
+  calls_.clear();
+  data_.reset();
+  aborted_ = in_call_;
+}
+
+// One call a turn: between two of them the coordinator is heard.  By a timer,
+// behind everything posted: what is posted waits while a call asks its rank.
 void PluginHost::run_next_call() {
-  loop_.post([this, alive = std::weak_ptr<bool>(alive_)] {
-    if (alive.expired() || exit_status_ || calls_.empty()) return;
-    mark_.begin(calls_.front().seq);
-    const Reply reply = runner_->run(calls_.front(), to_worker_);
-    to_worker_(reply);
+  next_call_timer_ = loop_.call_after(Duration::zero(), [this] {
+    if (exit_status_ || calls_.empty()) return;
+    const Call call = std::move(calls_.front());
     calls_.pop_front();
-    if (!calls_.empty()) run_next_call();
+    run(call);
+    if (!exit_status_ && !calls_.empty()) run_next_call();
   });
+}
+
+void PluginHost::run(const Call& call) {
+  in_call_ = true;
+  mark_.begin(call.seq);
+  line_.send(runner_->run(call, line_));
+  in_call_ = aborted_ = false;
+}
+
+// The loop runs on meanwhile, so that a stop, the parent's death and another
+// worker are seen, and signs of life go out.
+std::optional<Answer> PluginHost::ask(const Ask& question) {
+  line_.send(question);
+  question_ = &question;
+  answer_.reset();
+  loop_.run_until([this] { return answer_ || aborted_ || exit_status_; });
+  question_ = nullptr;
+  aborted_ |= exit_status_.has_value();
+  return aborted_ ? std::nullopt : std::exchange(answer_, std::nullopt);
 }
 
 // ----- Life and end -----

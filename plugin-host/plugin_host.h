@@ -71,6 +71,7 @@ class PluginHost {
   void on(const Welcome& welcome);
   void on(const Refuse& refuse);
   void on(const Load& load);
+  void on(const Configure& configure);
   void on(const Attach& attach);
   void on(const Stop& stop);
   // The worker's.
@@ -78,7 +79,10 @@ class PluginHost {
   void on_data_closed(const Error& why);
 
   void greet(Channel& channel);
+  void drop_worker();
   void run_next_call();
+  void run(const Call& call);
+  std::optional<Answer> ask(const Ask& question);
   void beat();
   void finish(int status, const std::string& why);
   void unexpected(const Message& message, const char* from);
@@ -100,10 +104,18 @@ class PluginHost {
   CallMark mark_;
   bool welcomed_ = false;   // by the worker
   std::deque<Call> calls_;  // at most the protocol's credits
-  SendMessage to_worker_;
+  CallLine line_;           // to the worker, of the call that runs
+
+  // The call that runs: whether somebody still waits for it, and what it waits
+  // for itself.
+  bool in_call_ = false;
+  bool aborted_ = false;
+  const Ask* question_ = nullptr;
+  std::optional<Answer> answer_;
+
+  EventLoop::Handle next_call_timer_;
   EventLoop::Handle greeting_timer_;
   EventLoop::Handle heartbeat_timer_;
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // posted tasks ask it
 };
 
 }  // namespace bulkhead

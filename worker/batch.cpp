@@ -115,6 +115,12 @@ Batch to_wire(const TensorBatch& batch) {
   return wire;
 }
 
+std::size_t bytes_of(const Batch& batch) {
+  std::size_t bytes = 0;
+  for (const Tensor& tensor : batch) bytes += tensor.bytes.size;
+  return bytes;
+}
+
 Result<TensorBatch> from_wire(const Batch& batch) {
   TensorBatch tensors;
   tensors.reserve(batch.size());

@@ -39,6 +39,9 @@ TensorBatch to_device(const TensorBatch& batch, at::Device device);
 // tensor), others are copied.  A tensor type without a DType is our bug.
 Batch to_wire(const TensorBatch& batch);
 
+// Of all its tensors together.
+std::size_t bytes_of(const Batch& batch);
+
 // For training.  Shares each Blob and keeps its owner alive; only bytes that
 // are not aligned for their type are copied.  Fails (malformed) where bytes and
 // shape disagree, or a bool is neither 0 nor 1.

@@ -19,35 +19,64 @@ void make_readable(Reply& reply) {
 }  // namespace
 
 HostLink::HostLink(PluginRoute route, StreamOptions options, Surroundings surroundings)
-    : around_(std::move(surroundings)), stream_([&] {
-        PluginStream::Effects effects;
-        effects.send = [this](Call call) {
-          call.generation = around_.generation;
-          call.seed_rank = around_.rank;
-          if (channel_) channel_->send(std::move(call));
-        };
-        effects.settle = around_.settle;
-        effects.ready = [this] {
-          HostReady ready;
-          ready.generation = around_.generation;
-          ready.plugin = this->route().plugin;
-          ready.host_generation = attach_.host_generation;
-          around_.tell_coordinator(ready);
-        };
-        effects.fault = [this](HostFault fault) {
-          fault.generation = around_.generation;
-          fault.host_generation = attach_.host_generation;
-          around_.tell_coordinator(std::move(fault));
-        };
-        effects.dead_letter = around_.dead_letter;
-        effects.event = [this](std::string event, Value fields) {
-          fields["plugin"] = name();
-          fields["rank"] = around_.rank;
-          fields["generation"] = attach_.host_generation.value;
-          around_.tell_coordinator(EventLine{around_.generation, std::move(event), std::move(fields)});
-        };
-        return PluginStream(std::move(route), options, std::move(effects));
-      }()) {}
+    : around_(std::move(surroundings)),
+      gathering_({route.plugin, around_.alone,
+                  [this](Message message) {
+                    std::visit([&](auto& body) { body.generation = around_.generation; }, message);
+                    around_.tell_coordinator(std::move(message));
+                  }}),
+      stream_(std::move(route), options, effects()) {}
+
+PluginStream::Effects HostLink::effects() {
+  PluginStream::Effects effects;
+  effects.send = [this](Call call) {
+    call.generation = around_.generation;
+    call.seed_rank = call.context.rank.value_or(around_.rank);
+    if (channel_) channel_->send(std::move(call));
+  };
+  effects.settle = around_.settle;
+  effects.ready = [this] {
+    HostReady ready;
+    ready.generation = around_.generation;
+    ready.plugin = this->route().plugin;
+    ready.host_generation = attach_.host_generation;
+    around_.tell_coordinator(ready);
+  };
+  effects.fault = [this](HostFault fault) {
+    fault.generation = around_.generation;
+    fault.host_generation = attach_.host_generation;
+    around_.tell_coordinator(std::move(fault));
+  };
+  effects.dead_letter = around_.dead_letter;
+  effects.event = [this](std::string event, Value fields) {
+    fields["plugin"] = name();
+    fields["rank"] = around_.rank;
+    fields["generation"] = attach_.host_generation.value;
+    around_.tell_coordinator(EventLine{around_.generation, std::move(event), std::move(fields)});
+  };
+  effects.ask = [this](AskRequest request) { ask(std::move(request)); };
+  effects.answer = [this](Answer answer) {
+    answer.generation = around_.generation;
+    if (channel_) channel_->send(std::move(answer));
+  };
+  effects.over = [this](std::int64_t position, bool gone) { gathering_.over(position, gone); };
+  return effects;
+}
+
+void HostLink::ask(AskRequest request) {
+  if (request.what == "all_gather") {
+    return gathering_.ask(stream_, std::move(request), around_.loop->now());
+  }
+  around_.weights([this, seq = request.seq, number = request.number](Batch weights) {
+    stream_.answered(seq, number, {}, std::move(weights), around_.loop->now());
+    arm();
+  });
+}
+
+void HostLink::gather_done(GatherDone done) {
+  gathering_.done(stream_, std::move(done), around_.loop->now());
+  arm();
+}
 
 void HostLink::attach(const AttachHost& attach) {
   channel_.reset();
@@ -88,6 +117,8 @@ void HostLink::on_message(Message message) {
   } else if (Note* note = std::get_if<Note>(&message)) {
     note->text = readable(note->text);
     stream_.on_note(std::move(*note));
+  } else if (Ask* question = std::get_if<Ask>(&message)) {
+    stream_.on_ask(std::move(*question), now);
   } else if (const Progress* progress = std::get_if<Progress>(&message)) {
     stream_.on_progress(*progress, now);
   } else {
@@ -125,8 +156,8 @@ void HostLink::lost(const HostLost& lost) {
 
 Seq HostLink::submit(std::string_view hook, CallContext context, std::optional<Batch> input,
                      std::size_t bytes) {
-  context.call_id =
-      name() + "/" + std::to_string(around_.rank) + "/" + std::to_string(stream_.last_seq().next().value);
+  context.call_id = name() + "/" + std::to_string(context.rank.value_or(around_.rank)) + "/" +
+                    std::to_string(stream_.last_seq().next().value);
   const Seq seq = stream_.submit(hook, std::move(context), around_.loop->now(), std::move(input), bytes);
   arm();
   return seq;
@@ -138,6 +169,11 @@ void HostLink::supply(Seq seq, Batch input) {
 }
 
 void HostLink::want(Seq seq) { stream_.want(seq); }
+
+void HostLink::snapshot() {
+  stream_.snapshot(around_.loop->now());
+  arm();
+}
 
 void HostLink::garbage(const std::string& reason) {
   HostFault fault;

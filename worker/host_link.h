@@ -11,6 +11,7 @@
 #include <string>
 
 #include "call_mark.h"
+#include "gathering.h"
 #include "plugin_stream.h"
 #include "protocol/channel.h"
 #include "protocol/event_loop.h"
@@ -28,6 +29,9 @@ class HostLink {
     std::function<void(Message)> tell_coordinator;
     std::function<void(Seq, Outcome)> settle;
     std::function<void(const Call&, const std::string&)> dead_letter;
+    // Every parameter, when the rank stands still; `use` is called later, on this loop.
+    std::function<void(std::function<void(Batch)> use)> weights;
+    bool alone = false;  // one process of this plugin in all: a world of one rank, or job scope
   };
 
   HostLink(PluginRoute route, StreamOptions options, Surroundings surroundings);
@@ -35,12 +39,15 @@ class HostLink {
   void attach(const AttachHost& attach);
   // Answers the coordinator with the call the host was in.
   void lost(const HostLost& lost);
+  void gather_wanted(const GatherWanted& wanted) { gathering_.wanted(stream_, wanted); }
+  void gather_done(GatherDone done);
 
   // See PluginStream; these add the time and the call's id.
   Seq submit(std::string_view hook, CallContext context, std::optional<Batch> input = {},
              std::size_t bytes = 0);
   void supply(Seq seq, Batch input);
   void want(Seq seq);
+  void snapshot();
 
   PluginStream& stream() { return stream_; }
   const PluginRoute& route() const { return stream_.route(); }
@@ -53,8 +60,11 @@ class HostLink {
   void greet(const Hello& hello);
   void garbage(const std::string& reason);
   void arm();
+  PluginStream::Effects effects();
+  void ask(AskRequest request);
 
   Surroundings around_;
+  Gathering gathering_;
   PluginStream stream_;
   AttachHost attach_;
   std::optional<CallMark> mark_;

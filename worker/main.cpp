@@ -42,6 +42,11 @@ int main() {
   // An interrupt at the keyboard reaches the whole group; the coordinator says
   // what it means.
   std::signal(SIGINT, SIG_IGN);
+  // Read by the worker's loop; blocked before any thread begins.
+  sigset_t read_by_loop;
+  sigemptyset(&read_by_loop);
+  sigaddset(&read_by_loop, SIGTERM);
+  ::pthread_sigmask(SIG_BLOCK, &read_by_loop, nullptr);
   // gloo writes to the sockets of a rank that has died; that is an error to
   // report, not a reason to die too.
   std::signal(SIGPIPE, SIG_IGN);

@@ -79,6 +79,36 @@ std::string check_schema(const Batch& wanted, const Batch& output, bool with_sha
   return {};
 }
 
+std::string check_samples(const Batch& input, const Batch& output) {
+  if (std::string differs = check_schema(input, output, false); !differs.empty()) return differs;
+  for (const Tensor& tensor : input) {
+    const Tensor& got = *find(output, tensor.name);
+    const bool is_caption = tensor.name == "captions";
+    if (!is_caption && got.shape != tensor.shape) {
+      return "\"" + tensor.name + "\" came back as {" + describe({got}) + "}, not as {" + describe({tensor}) + "}";
+    }
+    const bool is_free = is_caption || tensor.name == "captions.ends" || tensor.name == "images";
+    if (!is_free && got.bytes.text() != tensor.bytes.text()) {
+      return "\"" + tensor.name + "\" was changed: it says which sample is which";
+    }
+  }
+  const Tensor* captions = find(output, "captions");
+  const Tensor* ends = find(output, "captions.ends");
+  if (captions == nullptr || ends == nullptr) return {};
+  std::int64_t begin = 0;
+  for (std::size_t at = 0; at + sizeof begin <= ends->bytes.size; at += sizeof begin) {
+    std::int64_t end = 0;
+    std::memcpy(&end, ends->bytes.data + at, sizeof end);
+    if (end < begin || end > static_cast<std::int64_t>(captions->bytes.size)) {
+      return "\"captions.ends\" does not divide \"captions\" into texts";
+    }
+    if (end - begin > static_cast<std::int64_t>(kMaxPluginText)) return "a caption is longer than 64 KiB";
+    begin = end;
+  }
+  if (begin != static_cast<std::int64_t>(captions->bytes.size)) return "\"captions\" holds more than its texts";
+  return {};
+}
+
 std::string check_finite(const Batch& output) {
   for (const Tensor& tensor : output) {
     if (!is_finite(tensor)) return "\"" + tensor.name + "\" holds a NaN or an infinity";

@@ -19,6 +19,11 @@ Result<Batch> assemble_output(const Batch& input, const Batch& changed, const st
 // types, and by shapes too where `with_shapes`.
 std::string check_schema(const Batch& wanted, const Batch& output, bool with_shapes);
 
+// The same for what sample hooks gave back: `images` in the input's form, the
+// texts `captions` as many as before, each at most 64 KiB; `paths` and `sample`
+// as they were.
+std::string check_samples(const Batch& input, const Batch& output);
+
 // Empty, or one sentence naming the tensor that holds a NaN or an infinity.
 std::string check_finite(const Batch& output);
 

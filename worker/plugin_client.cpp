@@ -2,51 +2,25 @@
 
 #include <algorithm>
 #include <chrono>
-#include <future>
 #include <utility>
 
 #include "plugin_client_loop.h"
 
 namespace bulkhead {
 
-void Collected::add(const Outcome& outcome, PluginId plugin) {
+void Collected::add(Outcome outcome, PluginId plugin, std::int64_t rank) {
+  for (Setting& setting : outcome.control.settings) {
+    setting.plugin = plugin.value;
+    setting.rank = rank;
+  }
   control.merge(outcome.control);
   notes.insert(notes.end(), outcome.notes.begin(), outcome.notes.end());
   if (outcome.kind == Outcome::Kind::kGivenUp) given_up.push_back(plugin.value);
   if (outcome.abort && abort.empty()) abort = outcome.reason;
-}
-
-PluginClient::PluginClient(EventLoop& compute, EventLoop& loop, Options options,
-                           const std::vector<PluginRoute>& routes, std::map<std::string, Restored> restored,
-                           std::function<void(Message)> tell_coordinator)
-    : compute_(compute), loop_(loop), loop_side_(new LoopSide{loop, {}, {}, {}, {}}) {
-  for (const PluginRoute& route : routes) {
-    plugins_.push_back({route.plugin, route.config.name, route.config.scope, route.traits, false});
-    if (!route.traits.has("transform_train_batch")) continue;
-    const std::int64_t before = prefetch_.empty() ? route.config.prefetch : prefetch_.back();
-    prefetch_.push_back(std::min(before, route.config.prefetch));
-  }
-  on_loop([&] {
-    LoopSide& side = *loop_side_;
-    for (std::size_t i = 0; i < routes.size(); ++i) {
-      HostLink::Surroundings around{
-          &loop,
-          options.generation,
-          options.rank,
-          options.secret,
-          tell_coordinator,
-          [raw = loop_side_.get(), i](Seq seq, Outcome outcome) { raw->settle(i, seq, std::move(outcome)); },
-          [options, name = routes[i].config.name](const Call& call, const std::string& reason) {
-            write_dead_letter(options.dead_letters, name, options.rank, call, reason);
-          }};
-      side.links.push_back(std::make_unique<HostLink>(routes[i], options.stream, std::move(around)));
-      if (routes[i].traits.has("transform_train_batch")) side.chain.push_back(i);
-      if (const auto found = restored.find(routes[i].config.name); found != restored.end()) {
-        if (found->second.state) side.links.back()->stream().restore(*found->second.state);
-        side.links.back()->stream().continue_after(found->second.last_seq);
-      }
-    }
-  });
+  if (outcome.fatal && fatal.empty()) fatal = outcome.reason;
+  if (outcome.weights.empty() || plugin.value < weights_of) return;
+  weights_of = plugin.value;
+  weights = std::move(outcome.weights);
 }
 
 PluginClient::~PluginClient() {
@@ -61,12 +35,21 @@ void PluginClient::host_lost(const HostLost& lost) {
   if (HostLink* link = loop_side_->link_of(lost.plugin)) link->lost(lost);
 }
 
+void PluginClient::gather_wanted(const GatherWanted& wanted) {
+  if (HostLink* link = loop_side_->link_of(wanted.plugin)) link->gather_wanted(wanted);
+}
+
+void PluginClient::gather_done(GatherDone done) {
+  if (HostLink* link = loop_side_->link_of(done.plugin)) link->gather_done(std::move(done));
+}
+
 void PluginClient::wait_ready() {
   // Readiness lives on the loop's thread; it is asked for rather than shared.
   for (bool ready = false; !ready;) {
     on_loop([&] {
-      ready = std::all_of(loop_side_->links.begin(), loop_side_->links.end(),
-                          [](const auto& link) { return link->stream().is_ready(); });
+      ready = std::all_of(loop_side_->ports.begin(), loop_side_->ports.end(), [](const auto& port) {
+        return port->link() == nullptr || port->link()->stream().is_ready();
+      });
     });
     if (ready) return;
     bool due = false;
@@ -77,7 +60,22 @@ void PluginClient::wait_ready() {
 
 bool PluginClient::has(std::string_view hook) const {
   return std::any_of(plugins_.begin(), plugins_.end(),
-                     [&](const Known& plugin) { return !plugin.retired && plugin.traits.has(hook); });
+                     [&](const Known& plugin) { return calls(plugin, hook); });
+}
+
+// In job scope all hooks but transforms are rank 0's.
+bool PluginClient::calls(const Known& plugin, std::string_view hook) const {
+  if (plugin.retired || !plugin.traits.has(hook)) return false;
+  return plugin.is_home || plugin.scope == "node" || find_hook(hook)->moves_batch();
+}
+
+// In a process that several ranks share a call says whose it is.
+CallContext PluginClient::own(CallContext context, const Known& plugin) const {
+  if (plugin.scope == "rank") return context;
+  context.rank = facts_.rank;
+  context.local_rank = facts_.local_rank;
+  context.device = facts_.device;
+  return context;
 }
 
 std::vector<std::shared_ptr<PluginClient::Slot>> PluginClient::send(std::string_view hook,
@@ -85,19 +83,19 @@ std::vector<std::shared_ptr<PluginClient::Slot>> PluginClient::send(std::string_
   std::vector<std::shared_ptr<Slot>> slots;
   std::vector<std::pair<std::size_t, CallContext>> calls;
   for (std::size_t i = 0; i < plugins_.size(); ++i) {
-    if (plugins_[i].retired || !plugins_[i].traits.has(hook)) continue;
-    calls.emplace_back(i, context.of(plugins_[i].scope));
-    slots.push_back(plugins_[i].traits.steers ? std::make_shared<Slot>(Slot{plugins_[i].plugin, false, {}})
-                                              : nullptr);
+    const Known& plugin = plugins_[i];
+    if (!this->calls(plugin, hook)) continue;
+    calls.emplace_back(i, own(context.of(plugin.scope), plugin));
+    slots.push_back(plugin.traits.steers ? std::make_shared<Slot>(Slot{plugin.plugin, i, false, {}}) : nullptr);
   }
   if (calls.empty()) return {};
   loop_.post([this, side = loop_side_, slots, hook = std::string(hook), calls = std::move(calls)]() mutable {
     for (std::size_t n = 0; n < calls.size(); ++n) {
       auto& [i, call_context] = calls[n];
-      const Seq seq = side->links[i]->submit(hook, std::move(call_context));
+      const std::int64_t ticket = side->ports[i]->call({hook, std::move(call_context), {}, 0});
       if (slots[n] == nullptr) continue;  // an observer: nobody waits
-      side->takers[{i, seq.value}] = into(slots[n]);
-      side->links[i]->want(seq);
+      side->takers[{i, ticket}] = into(slots[n]);
+      side->ports[i]->want(ticket);
     }
   });
   std::erase(slots, nullptr);
@@ -118,57 +116,54 @@ Collected PluginClient::gather(const std::vector<std::shared_ptr<Slot>>& slots) 
     return std::all_of(slots.begin(), slots.end(), [](const auto& slot) { return slot->settled; });
   });
   Collected collected;
-  for (const auto& slot : slots) collected.add(slot->outcome, slot->plugin);
+  std::vector<std::size_t> with_weights;
+  for (const auto& slot : slots) {
+    if (slot->outcome.saw_weights) with_weights.push_back(slot->port);
+    collected.add(std::move(slot->outcome), slot->plugin, facts_.rank);
+  }
+  if (with_weights.empty()) return collected;
+  loop_.post([side = loop_side_, with_weights] {
+    for (const std::size_t port : with_weights) side->ports[port]->snapshot();
+  });
   return collected;
 }
 
-void PluginClient::notify(std::string_view hook, const HookContext& context) {
-  for (auto& slot : send(hook, context)) sent_.push_back(std::move(slot));
+void PluginClient::notify(std::string_view hook, const HookContext& context, std::int64_t due) {
+  for (auto& slot : send(hook, context)) sent_.emplace_back(due, std::move(slot));
 }
 
-Collected PluginClient::collect() { return gather(std::exchange(sent_, {})); }
+Collected PluginClient::collect(std::int64_t due) {
+  std::vector<std::shared_ptr<Slot>> slots;
+  std::erase_if(sent_, [&](auto& sent) {
+    if (sent.first > due) return false;
+    slots.push_back(std::move(sent.second));
+    return true;
+  });
+  return gather(slots);
+}
+
+void PluginClient::pass(std::string_view hook) {
+  for (std::size_t i = 0; i < plugins_.size(); ++i) {
+    if (plugins_[i].scope == "node" && calls(plugins_[i], hook)) pass_port(i);
+  }
+}
+
+void PluginClient::pass_stage(Phase phase, std::size_t stage) {
+  const std::size_t port = stage_ports_.at(phase)[stage];
+  if (!plugins_[port].retired) pass_port(port);
+}
+
+void PluginClient::pass_port(std::size_t port) {
+  if (plugins_[port].scope == "rank") return;
+  loop_.post([side = loop_side_, port] { side->ports[port]->call({}); });
+}
+
+void PluginClient::leave_shared() {
+  for (Known& plugin : plugins_) plugin.retired |= plugin.scope != "rank";
+}
 
 Collected PluginClient::call(std::string_view hook, const HookContext& context) {
   return gather(send(hook, context));
-}
-
-void PluginClient::transform(std::size_t stage, std::int64_t step, std::int64_t micro,
-                             const CallContext& context, std::optional<Batch> raw, std::size_t bytes) {
-  loop_.post([side = loop_side_, stage, step, micro, context, raw = std::move(raw), bytes]() mutable {
-    side->transform(stage, step, micro, std::move(context), std::move(raw), bytes);
-  });
-}
-
-void PluginClient::want_batches(std::int64_t step, std::int64_t count) {
-  for (std::int64_t micro = 0; micro < count; ++micro) want_batch({step, micro});
-}
-
-void PluginClient::want_batch(std::pair<std::int64_t, std::int64_t> key) {
-  auto& slot = wanted_[key];
-  if (slot) return;
-  slot = std::make_shared<BatchSlot>();
-  loop_.post([this, side = loop_side_, key, slot = slot] {
-    side->jobs.at(key).receiver = [this, slot](TakenBatch taken) {
-      compute_.post([slot, taken = std::move(taken)]() mutable {
-        slot->taken = std::move(taken);
-        slot->settled = true;
-      });
-    };
-    side->advance(key);
-  });
-}
-
-TakenBatch PluginClient::take(std::int64_t step, std::int64_t micro) {
-  want_batch({step, micro});  // not those before it: they have been taken
-  const auto slot = wanted_.extract({step, micro}).mapped();
-  wait_until([&] { return slot->settled; });
-  return std::move(slot->taken);
-}
-
-void PluginClient::drop_batches() {
-  pending_batches();  // what is under way ends first: the streams stay whole
-  wanted_.clear();
-  on_loop([this] { loop_side_->jobs.clear(); });
 }
 
 std::map<std::string, Blob> PluginClient::snapshot(const HookContext& context, Collected& collected) {
@@ -176,79 +171,38 @@ std::map<std::string, Blob> PluginClient::snapshot(const HookContext& context, C
   std::vector<std::size_t> which;
   for (std::size_t i = 0; i < plugins_.size(); ++i) {
     const Known& plugin = plugins_[i];
-    if (plugin.retired || !plugin.traits.steers || !plugin.traits.stateful || plugin.traits.stateless)
-      continue;
+    const bool keeps = plugin.traits.steers && plugin.traits.stateful && !plugin.traits.stateless;
+    if (plugin.retired || !plugin.is_home || !keeps) continue;
     which.push_back(i);
-    slots.push_back(std::make_shared<Slot>(Slot{plugin.plugin, false, {}}));
+    slots.push_back(std::make_shared<Slot>(Slot{plugin.plugin, i, false, {}}));
   }
   loop_.post([this, side = loop_side_, slots, which, context, scopes = plugins_]() {
     for (std::size_t n = 0; n < which.size(); ++n) {
-      HostLink& link = *side->links[which[n]];
-      const Seq seq = link.submit("state_dict", context.of(scopes[which[n]].scope));
-      side->takers[{which[n], seq.value}] = into(slots[n]);
-      link.want(seq);
+      PluginPort& port = *side->ports[which[n]];
+      const std::int64_t ticket = port.call({"state_dict", context.of(scopes[which[n]].scope), {}, 0});
+      side->takers[{which[n], ticket}] = into(slots[n]);
+      port.want(ticket);
     }
   });
-  collected = gather(slots);
   std::map<std::string, Blob> states;
+  wait_until([&] {
+    return std::all_of(slots.begin(), slots.end(), [](const auto& slot) { return slot->settled; });
+  });
   for (std::size_t n = 0; n < which.size(); ++n) {
     if (slots[n]->outcome.state) states[plugins_[which[n]].name] = *slots[n]->outcome.state;
   }
+  collected = gather(slots);
   return states;
 }
 
 std::map<std::string, std::int64_t> PluginClient::last_seqs() {
   std::map<std::string, std::int64_t> seqs;
   on_loop([&] {
-    for (const auto& link : loop_side_->links) seqs[link->name()] = link->stream().last_seq().value;
-  });
-  return seqs;
-}
-
-std::vector<PendingBatch> PluginClient::pending_batches() {
-  // Ask for all that is under way, then wait until it has come.
-  on_loop([this] {
-    for (auto& [key, job] : loop_side_->jobs) job.draining = true;
-    for (auto& [key, job] : loop_side_->jobs) loop_side_->advance(key);
-  });
-  std::vector<PendingBatch> batches;
-  for (bool done = false; !done;) {
-    on_loop([&] {
-      batches.clear();
-      done = true;
-      for (auto& [key, job] : loop_side_->jobs) {
-        done = done && job.under_way.empty();
-        batches.push_back({key.first, key.second, job.stages, job.skip, job.dead_letter, job.current});
-      }
-    });
-    if (done) break;
-    bool due = false;
-    const auto timer = compute_.call_after(std::chrono::milliseconds(1), [&] { due = true; });
-    wait_until([&] { return due; });
-  }
-  // Those that the compute thread has asked for already have left the chain.
-  for (const auto& [key, slot] : wanted_) {
-    wait_until([&] { return slot->settled; });
-    const TakenBatch& taken = slot->taken;
-    const auto all_stages = static_cast<std::int64_t>(prefetch_.size());
-    batches.push_back({key.first, key.second, all_stages, taken.skip, taken.dead_letter, taken.batch});
-  }
-  std::sort(batches.begin(), batches.end(), [](const PendingBatch& a, const PendingBatch& b) {
-    return std::pair(a.step, a.micro) < std::pair(b.step, b.micro);
-  });
-  return batches;
-}
-
-void PluginClient::restore_batches(std::vector<PendingBatch> batches) {
-  on_loop([&] {
-    for (PendingBatch& pending : batches) {
-      LoopSide::Job& job = loop_side_->jobs[{pending.step, pending.micro}];
-      job.current = std::move(pending.batch);
-      job.stages = pending.stages;
-      job.skip = pending.skip;
-      job.dead_letter = pending.dead_letter;
+    for (const auto& port : loop_side_->ports) {
+      if (HostLink* link = port->link()) seqs[link->name()] = link->stream().last_seq().value;
     }
   });
+  return seqs;
 }
 
 void PluginClient::retire(const std::vector<std::int64_t>& plugins) {
@@ -258,7 +212,7 @@ void PluginClient::retire(const std::vector<std::int64_t>& plugins) {
   }
   loop_.post([side = loop_side_, plugins] {
     for (const std::int64_t plugin : plugins) {
-      if (HostLink* link = side->link_of(PluginId(plugin))) link->stream().retire();
+      if (PluginPort* port = side->port_of(PluginId(plugin))) port->retire();
     }
   });
 }
@@ -266,7 +220,9 @@ void PluginClient::retire(const std::vector<std::int64_t>& plugins) {
 std::vector<PluginReport> PluginClient::reports() {
   std::vector<PluginReport> reports;
   on_loop([&] {
-    for (const auto& link : loop_side_->links) reports.push_back(link->stream().report());
+    for (const auto& port : loop_side_->ports) {
+      if (HostLink* link = port->link()) reports.push_back(link->stream().report());
+    }
   });
   return reports;
 }

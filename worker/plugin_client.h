@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "host_link.h"
+#include "plugin_port.h"
 #include "protocol/event_loop.h"
 #include "protocol/messages.h"
 
@@ -26,9 +26,17 @@ struct Collected {
   std::vector<std::int64_t> given_up;  // plugins, by PluginId
   std::vector<Note> notes;
   std::string abort;  // not empty: a plugin's policy says abort, and why
+  std::string fatal;  // not empty: one of a plugin's `raises`, and which
+  // ctx.load_weights: of the plugin that is last in list order; none: −1.
+  std::int64_t weights_of = -1;
+  Batch weights;
 
-  void add(const Outcome& outcome, PluginId plugin);
+  // `rank`: whose call it was.
+  void add(Outcome outcome, PluginId plugin, std::int64_t rank);
 };
+
+// What a batch is for: each has a chain of its own.
+enum class Phase { kTrain, kValidate, kTest };
 
 // A micro-batch after its transforms.
 struct TakenBatch {
@@ -48,6 +56,15 @@ struct PendingBatch {
   Batch batch;
 };
 
+// A micro-batch in a chain: `step` is 0 outside of training, `micro` then the
+// batch's number.
+struct BatchKey {
+  Phase phase = Phase::kTrain;
+  std::int64_t step = 0;
+  std::int64_t micro = 0;
+  friend auto operator<=>(const BatchKey&, const BatchKey&) = default;
+};
+
 // The facts of a call in both forms that a plugin may see.
 struct HookContext {
   CallContext rank;
@@ -59,10 +76,15 @@ class PluginClient {
  public:
   struct Options {
     Generation generation;
-    std::int64_t rank = 0;
+    Facts facts;  // of this rank
     std::string secret;
-    std::string dead_letters;  // directory
+    std::string dead_letters;         // directory
+    std::vector<std::string> relays;  // StartWorker's
     StreamOptions stream;
+    // Samples as plugins see them to a batch as the model takes it; called on
+    // the loop thread.  Empty where the data has no samples.
+    std::function<Result<Batch>(const Batch&)> collate;
+    std::function<Batch()> weights;  // every parameter, a copy; called on the compute thread
   };
   // What a checkpoint holds of a plugin.
   struct Restored {
@@ -81,6 +103,8 @@ class PluginClient {
   // ----- Loop thread: what the coordinator says -----
   void attach_host(const AttachHost& attach);
   void host_lost(const HostLost& lost);
+  void gather_wanted(const GatherWanted& wanted);
+  void gather_done(GatherDone done);
 
   // ----- Compute thread -----
   // Until every plugin is set up or given up.
@@ -88,23 +112,32 @@ class PluginClient {
   // A plugin of this rank has the hook and is still called.
   bool has(std::string_view hook) const;
 
-  // Sends a step-level hook; collect() brings the replies.
-  void notify(std::string_view hook, const HookContext& context);
-  // All that notify() has sent and nobody has collected, in the order sent.
-  Collected collect();
+  // Sends a step-level hook whose Control belongs to the exchange of step `due`.
+  void notify(std::string_view hook, const HookContext& context, std::int64_t due);
+  // What notify() has sent with a step up to `due` and nobody has collected, in
+  // the order sent.
+  Collected collect(std::int64_t due);
+  // Ranks that share a process make the same calls: this one has nothing to
+  // say at this place.
+  void pass(std::string_view hook);
+  void pass_stage(Phase phase, std::size_t stage);
+  // This rank ends alone: it no longer calls what it shares.
+  void leave_shared();
   // A hook that is waited for.
   Collected call(std::string_view hook, const HookContext& context);
 
-  // The chain of train transforms: effective prefetch of each (README.md of
+  // The chain of transforms: effective prefetch of each stage (README.md of
   // protocol, rule 2).
-  const std::vector<std::int64_t>& prefetch() const { return prefetch_; }
+  const std::vector<std::int64_t>& prefetch(Phase phase = Phase::kTrain) const;
+  // Training batches begin as samples (images and captions).
+  bool takes_samples() const { return takes_samples_; }
   // Puts stage `stage` of a micro-batch into its stream; `raw` with stage 0.
   // `bytes`: what the micro-batch weighs.
-  void transform(std::size_t stage, std::int64_t step, std::int64_t micro, const CallContext& context,
-                 std::optional<Batch> raw, std::size_t bytes);
-  // Asks for the micro-batches of a step ahead of take().
-  void want_batches(std::int64_t step, std::int64_t count);
-  TakenBatch take(std::int64_t step, std::int64_t micro);
+  void transform(std::size_t stage, BatchKey key, const CallContext& context, std::optional<Batch> raw,
+                 std::size_t bytes);
+  // Asks for a micro-batch ahead of take().
+  void want_batch(BatchKey key);
+  TakenBatch take(BatchKey key);
   // Forgets what is on its way: an epoch was cut short.
   void drop_batches();
 
@@ -126,6 +159,7 @@ class PluginClient {
   struct LoopSide;  // plugin_client_loop.h
   struct Slot {
     PluginId plugin;
+    std::size_t port = 0;
     bool settled = false;
     Outcome outcome;
   };
@@ -138,11 +172,21 @@ class PluginClient {
     std::string name;
     std::string scope;
     PluginTraits traits;
+    bool is_home = true;  // its stream is this rank's
     bool retired = false;
   };
 
+  // The hook of a plugin that this rank calls.
+  bool calls(const Known& plugin, std::string_view hook) const;
+  void open(const Options& options, const std::vector<PluginRoute>& routes,
+            const std::map<std::string, Restored>& restored,
+            const std::function<void(Message)>& tell_coordinator);
+  HostLink::Surroundings surroundings(const Options& options, const PluginRoute& route,
+                                      const std::function<void(Message)>& tell_coordinator);
+  void make_chains(const std::vector<PluginRoute>& routes);
+  CallContext own(CallContext context, const Known& plugin) const;
   std::vector<std::shared_ptr<Slot>> send(std::string_view hook, const HookContext& context);
-  void want_batch(std::pair<std::int64_t, std::int64_t> key);
+  void pass_port(std::size_t port);
   Collected gather(const std::vector<std::shared_ptr<Slot>>& slots);
   // Hands the outcome of a call over to the compute thread.
   std::function<void(Outcome)> into(std::shared_ptr<Slot> slot);
@@ -152,11 +196,14 @@ class PluginClient {
 
   EventLoop& compute_;
   EventLoop& loop_;
+  Facts facts_;
   std::shared_ptr<LoopSide> loop_side_;
   std::vector<Known> plugins_;
-  std::vector<std::int64_t> prefetch_;
-  std::vector<std::shared_ptr<Slot>> sent_;
-  std::map<std::pair<std::int64_t, std::int64_t>, std::shared_ptr<BatchSlot>> wanted_;
+  std::map<Phase, std::vector<std::int64_t>> prefetch_;
+  std::map<Phase, std::vector<std::size_t>> stage_ports_;
+  bool takes_samples_ = false;
+  std::vector<std::pair<std::int64_t, std::shared_ptr<Slot>>> sent_;  // with their `due`
+  std::map<BatchKey, std::shared_ptr<BatchSlot>> wanted_;
   double waited_seconds_ = 0;
 };
 

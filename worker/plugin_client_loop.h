@@ -1,9 +1,10 @@
-// The loop thread's half of PluginClient: links, who waits for which call, and
+// The loop thread's half of PluginClient: ports, who waits for which call, and
 // the chains of transforms.  Internal to plugin_client.
 #pragma once
 
 #include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "dead_letter.h"
@@ -15,35 +16,52 @@ struct PluginClient::LoopSide {
   using Taker = std::function<void(Outcome)>;
   using Receiver = std::function<void(TakenBatch)>;
 
+  struct Stage {
+    std::size_t port = 0;
+    std::string hook;
+    bool of_samples = false;  // before the samples are made a batch
+  };
+
   // A micro-batch in the chain.
   struct Job {
     Batch current;
-    std::size_t bytes = 0;
-    std::int64_t stages = 0;                             // passed, or skipped because retired
-    std::vector<std::pair<std::size_t, Seq>> under_way;  // (link, call), oldest first
-    bool first_wanted = false;                           // of under_way
-    bool draining = false;                               // a checkpoint wants all of it
+    Batch raw;  // samples as they came, until they are made a batch
+    std::int64_t stages = 0;                                      // passed, or skipped because retired
+    std::vector<std::pair<std::size_t, std::int64_t>> under_way;  // (stage, ticket), oldest first
+    bool first_wanted = false;                                    // of under_way
+    bool draining = false;                                        // a checkpoint wants all of it
     bool skip = false;
     bool dead_letter = false;
     Collected collected;  // of all stages so far
     Receiver receiver;    // the compute thread, once it wants it
   };
 
+  explicit LoopSide(EventLoop& own_loop) : loop(own_loop) {}
+
   EventLoop& loop;
-  std::vector<std::unique_ptr<HostLink>> links;
-  std::vector<std::size_t> chain;                                // indices into links
-  std::map<std::pair<std::size_t, std::int64_t>, Taker> takers;  // (link, seq)
-  std::map<std::pair<std::int64_t, std::int64_t>, Job> jobs;     // (step, micro)
+  std::int64_t rank = 0;
+  std::function<Result<Batch>(const Batch&)> collate;
+  std::unique_ptr<RelayHub> hub;        // home of shared processes
+  RelayHub* hub_address = nullptr;      // of hub, for the ports made before it
+  std::unique_ptr<RelayLink> away;      // to them
+  std::vector<std::unique_ptr<PluginPort>> ports;  // before what they point to they must go
+  std::map<Phase, std::vector<Stage>> chains;
+  std::map<std::pair<std::size_t, std::int64_t>, Taker> takers;  // (port, ticket)
+  std::map<BatchKey, Job> jobs;
 
+  PluginPort* port_of(PluginId plugin);
   HostLink* link_of(PluginId plugin);
-  void settle(std::size_t link, Seq seq, Outcome outcome);
+  void settle(std::size_t port, std::int64_t ticket, Outcome outcome);
+  RelayHub::Handlers hub_handlers();
 
-  void transform(std::size_t stage, std::int64_t step, std::int64_t micro, CallContext context,
-                 std::optional<Batch> raw, std::size_t bytes);
+  void transform(std::size_t stage, BatchKey key, CallContext context, std::optional<Batch> raw,
+                 std::size_t bytes);
   // Moves the job on: asks for its oldest stage if the next one or the taker
   // waits for it, hands the batch over when nothing is under way.
-  void advance(std::pair<std::int64_t, std::int64_t> key);
-  void stage_done(std::pair<std::int64_t, std::int64_t> key, Outcome outcome, PluginId plugin);
+  void advance(BatchKey key);
+  void stage_done(BatchKey key, Outcome outcome, PluginId plugin);
+  // Samples become the batch that the model takes; nothing where that is done.
+  void make_batch(Job& job) const;
 };
 
 }  // namespace bulkhead

@@ -13,8 +13,6 @@ namespace {
 
 constexpr std::size_t kLatencies = 4096;
 
-bool is_transform(const HookInfo& hook) { return hook.kind == HookKind::kTransform; }
-
 double seconds_between(TimePoint from, TimePoint to) {
   return std::chrono::duration<double>(to - from).count();
 }
@@ -45,23 +43,23 @@ Seq PluginStream::submit(std::string_view hook, CallContext context, TimePoint n
   Entry entry;
   entry.hook = find_hook(hook);
   CHECK(entry.hook != nullptr, std::string(hook));
-  last_seq_ = last_seq_.next();
-  entry.call.seq = last_seq_;
   entry.call.hook = hook;
   entry.call.context = std::move(context);
   entry.call.deadline_ms = std::chrono::ceil<std::chrono::milliseconds>(deadline_of(*entry.hook)).count();
-  entry.awaits_input = is_transform(*entry.hook) && !input;
+  entry.awaits_input = entry.hook->moves_batch() && !input;
   if (input) entry.call.batch = std::move(*input);
+  entry.position = ++positions_;
+  last_context_ = entry.call.context;
   if (observer_) {
     entry.wanted = true;
     if (host_ == Host::kGivenUp || entries_.size() >= options_.observer_queue) {
       ++report_.events_dropped;
-      return last_seq_;
+      return last_seq_ = last_seq_.next();
     }
   }
   ++calls_since_snapshot_;
   bytes_since_snapshot_ += bytes;
-  entries_.push_back(std::move(entry));
+  push(std::move(entry));
   const Seq seq = last_seq_;
   if (host_ == Host::kGivenUp && !entries_.back().awaits_input) {
     settle_failed(entries_.back(), Outcome::Kind::kGivenUp, give_up_reason_);
@@ -69,6 +67,12 @@ Seq PluginStream::submit(std::string_view hook, CallContext context, TimePoint n
   maybe_snapshot(now);
   pump(now);
   return seq;
+}
+
+void PluginStream::push(Entry entry) {
+  last_seq_ = last_seq_.next();
+  entry.call.seq = last_seq_;
+  entries_.push_back(std::move(entry));
 }
 
 void PluginStream::supply(Seq seq, Batch input, TimePoint now) {
@@ -162,7 +166,7 @@ HostPost PluginStream::host_lost(bool restarting, const std::string& reason, std
     post.hook = flight.hook;
     post.step = flight.step;
     Entry* entry = flight.replay ? nullptr : find(flight.seq);
-    if (entry != nullptr && is_transform(*entry->hook)) {
+    if (entry != nullptr && entry->hook->moves_batch()) {
       post.batch = "step " + std::to_string(entry->call.context.global_step) + " micro-batch " +
                    std::to_string(entry->call.context.micro_batch);
     }
@@ -229,7 +233,8 @@ void PluginStream::on_progress(const Progress& progress, TimePoint now) {
 TimePoint PluginStream::next_deadline() const {
   if (faulted_) return TimePoint::max();
   TimePoint next = opening_deadline_;
-  if (!flights_.empty()) next = std::min(next, flights_.front().begun + flights_.front().deadline);
+  if (!flights_.empty() && !flights_.front().asking)
+    next = std::min(next, flights_.front().begun + flights_.front().deadline);
   return next;
 }
 
@@ -318,131 +323,6 @@ Duration PluginStream::deadline_of(const HookInfo& hook) const {
       return Duration(kStartDeadline);
   }
   return given;
-}
-
-// ----- Replies -----
-
-void PluginStream::entry_reply(Entry& entry, Reply reply, std::vector<Note> notes) {
-  entry.outcome = Outcome{};
-  entry.outcome.notes = std::move(notes);
-  if (reply.failure) {
-    const std::string said = reply.failure->type + ": " + reply.failure->message;
-    ++report_.errors;
-    effects_.event("error", {{"hook", reply.hook},
-                             {"step", entry.call.context.global_step},
-                             {"reason", said},
-                             {"traceback", reply.failure->traceback}});
-    if (is_transform(*entry.hook)) effects_.dead_letter(entry.call, reply.hook + " raised " + said);
-    settle_failed(entry, Outcome::Kind::kError, reply.hook + " raised " + said);
-    return trim();
-  }
-  entry.state = State::kReplied;
-  entry.outcome.control = reply.control;
-  if (is_transform(*entry.hook) && !transform_reply(entry, reply)) return trim();
-  const Seq seq = entry.call.seq;
-  const bool snapshot = reply.hook == "state_dict";
-  if (snapshot && reply.has_state) {
-    entry.outcome.state = reply.state;
-    snapshot_ = std::move(reply.state);
-  }
-  if (entry.own) entry.state = State::kConsumed;
-  if (entry.wanted && !entry.own) deliver(entry);
-  if (snapshot && reply.has_state && stateful_) accept_snapshot(seq);
-  trim();
-}
-
-bool PluginStream::transform_reply(Entry& entry, Reply& reply) {
-  Result<Batch> output = assemble_output(entry.call.batch, reply.batch, reply.kept);
-  std::string refused =
-      output.ok() ? check_schema(last_good_ ? *last_good_ : entry.call.batch, *output, last_good_.has_value())
-                  : output.error().message;
-  if (refused.empty() && route_.config.check_finite) refused = check_finite(*output);
-  if (!refused.empty()) {
-    ++report_.errors;
-    effects_.event("error",
-                   {{"hook", reply.hook}, {"step", entry.call.context.global_step}, {"reason", refused}});
-    effects_.dead_letter(entry.call, refused);
-    settle_failed(entry, Outcome::Kind::kError, refused);
-    return false;
-  }
-  entry.outcome.batch = std::move(*output);
-  last_good_ = schema_of(entry.outcome.batch);
-  return true;
-}
-
-void PluginStream::settle_failed(Entry& entry, Outcome::Kind kind, std::string reason) {
-  entry.state = State::kReplied;
-  entry.outcome.kind = kind;
-  entry.outcome.reason = std::move(reason);
-  if (is_transform(*entry.hook)) {
-    entry.outcome.batch = entry.call.batch;
-    if (kind != Outcome::Kind::kGivenUp) {
-      entry.outcome.skip = route_.config.on_poison == "skip";
-      entry.outcome.abort = route_.config.on_poison == "abort";
-    }
-  }
-  if (kind == Outcome::Kind::kPoison) {
-    if (is_transform(*entry.hook)) effects_.dead_letter(entry.call, entry.outcome.reason);
-    effects_.event("poison", {{"hook", entry.call.hook},
-                              {"step", entry.call.context.global_step},
-                              {"reason", entry.outcome.reason}});
-  }
-  if (entry.own) {
-    entry.state = State::kConsumed;
-  } else if (entry.wanted) {
-    deliver(entry);
-  }
-}
-
-void PluginStream::deliver(Entry& entry) {
-  entry.state = State::kConsumed;
-  if (!observer_) effects_.settle(entry.call.seq, std::move(entry.outcome));
-  entry.outcome = Outcome{};
-}
-
-// Everything before an arrived snapshot is vouched for by it.
-void PluginStream::accept_snapshot(Seq seq) {
-  for (Entry& entry : entries_) {
-    if (entry.call.seq > seq) break;
-    entry.accepted = true;
-  }
-}
-
-// Drops what will never be sent again: all that is consumed, for a stateless
-// plugin; what a snapshot has accepted besides, for one with state.
-void PluginStream::trim() {
-  while (!entries_.empty()) {
-    const Entry& front = entries_.front();
-    const bool over = front.state == State::kConsumed && (!stateful_ || front.accepted || front.buried);
-    if (!over) return;
-    entries_.pop_front();
-    if (cursor_ > 0) --cursor_;
-  }
-}
-
-// The journal is bounded by a snapshot at a place that depends on the calls
-// alone.
-void PluginStream::maybe_snapshot(TimePoint now) {
-  if (!stateful_ || retired_ || host_ == Host::kGivenUp) return;
-  if (calls_since_snapshot_ < options_.journal_calls && bytes_since_snapshot_ < options_.journal_bytes)
-    return;
-  calls_since_snapshot_ = 0;
-  bytes_since_snapshot_ = 0;
-  const Seq seq = submit("state_dict", entries_.back().call.context, now);
-  calls_since_snapshot_ = 0;  // the snapshot itself does not count
-  if (Entry* entry = find(seq)) entry->own = true;
-}
-
-void PluginStream::give_up(const std::string& reason) {
-  host_ = Host::kGivenUp;
-  give_up_reason_ = reason;
-  for (std::size_t i = 0; i < entries_.size(); ++i) {
-    Entry& entry = entries_[i];
-    if (entry.state == State::kQueued && !entry.awaits_input)
-      settle_failed(entry, Outcome::Kind::kGivenUp, reason);
-  }
-  stateful_ = false;
-  trim();
 }
 
 PluginStream::Entry* PluginStream::find(Seq seq) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -32,9 +33,23 @@ struct Outcome {
   Batch batch;                // transforms: what to train on; the input where the plugin failed
   bool skip = false;          // transforms: on_poison: skip
   bool abort = false;         // on_poison: abort
+  bool fatal = false;         // kError: one of the class's `raises`, it ends the run
   std::optional<Blob> state;  // state_dict
+  Batch weights;              // ctx.load_weights
+  bool saw_weights = false;   // it asked for them: the journal holds a copy until the next snapshot
   std::string reason;         // of anything but kAnswer: one sentence
   std::vector<Note> notes;
+};
+
+// What a plugin asks for in the middle of a call.
+struct AskRequest {
+  Seq seq;
+  std::int64_t position = 0;  // of the call among the plugin's own: the same on every rank
+  std::int64_t number = 0;
+  std::string what;  // all_gather | weights
+  std::string hook;
+  std::int64_t step = 0;
+  Batch batch;
 };
 
 struct StreamOptions {
@@ -47,7 +62,8 @@ struct StreamOptions {
 
 class PluginStream {
  public:
-  // What the stream wants done.  None may call back into the stream.
+  // What the stream wants done.  None may call back into the stream, but `ask`
+  // may answer at once.
   struct Effects {
     std::function<void(Call)> send;                                    // generation is filled in by the owner
     std::function<void(Seq, Outcome)> settle;                          // once per wanted call
@@ -55,7 +71,12 @@ class PluginStream {
     std::function<void(HostFault)> fault;                              // please end this incarnation
     std::function<void(const Call&, const std::string&)> dead_letter;  // poison input, with the reason
     std::function<void(std::string event, Value fields)> event;
+    std::function<void(AskRequest)> ask;                    // answered() follows, once
+    std::function<void(Answer)> answer;                     // to the host; generation is filled in by the owner
+    std::function<void(std::int64_t position, bool gone)> over;  // the call has ended; gone: without its plugin
   };
+  // Of a position: a call not made yet, one under way, one that has ended.
+  enum class Standing { kAhead, kUnderWay, kOver };
 
   PluginStream(PluginRoute route, StreamOptions options, Effects effects);
 
@@ -76,6 +97,9 @@ class PluginStream {
   void supply(Seq seq, Batch input, TimePoint now);
   // Somebody takes the result: settle() follows, now or when it is there.
   void want(Seq seq);
+  // A snapshot at this place of the stream.
+  void snapshot(TimePoint now);
+  Standing standing(std::int64_t position) const;
   // From an agreed step on: nobody calls this plugin any more.
   void retire() { retired_ = true; }
   bool retired() const { return retired_; }
@@ -91,6 +115,9 @@ class PluginStream {
   void on_reply(Reply reply, TimePoint now);
   void on_note(Note note);
   void on_progress(const Progress& progress, TimePoint now);
+  void on_ask(Ask ask, TimePoint now);
+  // What an AskRequest was for; kept with the call, for its retry and replay.
+  void answered(Seq seq, std::int64_t number, std::optional<Failure> failure, Batch batch, TimePoint now);
   void on_tick(TimePoint now);
   // When on_tick has something to do; TimePoint::max() when nothing is due.
   TimePoint next_deadline() const;
@@ -115,6 +142,10 @@ class PluginStream {
     bool buried = false;  // poison: never sent again, also not as a replay
     State state = State::kQueued;
     int kills = 0;
+    std::int64_t position = 0;
+    std::vector<Answer> answers;  // by number
+    std::string asking;           // what the next one is for, while it is being made
+    bool saw_weights = false;
     Outcome outcome;
   };
 
@@ -126,6 +157,7 @@ class PluginStream {
     TimePoint begun;  // what the deadline counts from
     Duration deadline{};
     std::int64_t step = -1;
+    bool asking = false;  // the host waits for an answer: the deadline rests
     std::vector<Note> notes;
   };
 
@@ -141,6 +173,8 @@ class PluginStream {
   void deliver(Entry& entry);
   void trim();
   void maybe_snapshot(TimePoint now);
+  void push(Entry entry);
+  void refuse_ask(const Ask& ask, std::string sentence);
   const Flight* guilty(std::optional<Seq> begun) const;
   void settle_failed(Entry& entry, Outcome::Kind kind, std::string reason);
   void give_up(const std::string& reason);
@@ -168,6 +202,8 @@ class PluginStream {
   bool retired_ = false;
 
   Seq last_seq_{0};
+  std::int64_t positions_ = 0;
+  CallContext last_context_;
   std::deque<Entry> entries_;
   std::size_t cursor_ = 0;  // entries_ before it are sent to this incarnation
   std::deque<Flight> flights_;
@@ -175,7 +211,7 @@ class PluginStream {
   std::optional<Blob> snapshot_;
   std::size_t calls_since_snapshot_ = 0;
   std::size_t bytes_since_snapshot_ = 0;
-  std::optional<Batch> last_good_;  // schema only
+  std::map<std::string, Batch> last_good_;  // by hook, schema only
   std::string give_up_reason_;
 
   PluginReport report_;

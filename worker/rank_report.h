@@ -19,17 +19,21 @@ struct RankReport {
   double labels = 0;                   // labels seen, weight > 0 only
   Control control;                     // what this rank's plugins asked for
   std::vector<std::int64_t> given_up;  // plugins whose policy gave them up here
-  bool interrupt = false;              // this rank was told to end
+  std::string interrupt;               // not empty: this rank was told to end, and why
   std::string abort;                   // a plugin's policy says abort: why
+  std::string fatal;                   // a plugin raised one of its `raises`: which
+  std::int64_t weights_of = -1;        // the plugin whose ctx.load_weights this rank has; −1: none
 };
 
 struct Agreement {
   double loss = 0;      // mean over the micro-batches that were trained on
   double accuracy = 0;  // share of labels predicted right
-  Control control;
+  Control control;                     // one setting of each name
   std::vector<std::int64_t> given_up;  // sorted
-  bool interrupt = false;
+  std::string interrupt;
   std::string abort;
+  std::string fatal;
+  std::int64_t weights_root = -1;  // the rank whose weights all take; −1: none
 };
 
 std::string to_bytes(const RankReport& report);

@@ -15,6 +15,7 @@
 #include "communicator.h"
 #include "data/dataset.h"
 #include "data/sampler.h"
+#include "epoch_plan.h"
 #include "gradient_reducer.h"
 #include "models/model.h"
 #include "optim/optimizer.h"
@@ -38,7 +39,7 @@ class TrainingLoop {
   struct Parts {
     RunConfig config;
     Facts facts;
-    Dataset dataset;
+    std::shared_ptr<const Dataset> dataset;
     DatasetFacts data_facts;
     Model model;
     at::Device device;
@@ -70,14 +71,18 @@ class TrainingLoop {
   void interrupt(std::string reason);
 
  private:
-  enum class Ending { kNone, kEpoch, kStop, kInterrupt, kAbort };
+  enum class Ending { kNone, kEpoch, kStop, kInterrupt, kAbort, kFatal };
 
   // Phases.
+  Result<TrainingEnd> run_all(std::vector<PendingBatch> batches);
   Status run_epoch();
   Status train_step();
+  Result<Agreement> step_optimizer(const RankReport& report, double weight);
   Status boundary(const Agreement& agreement);
+  bool decide_end(const Agreement& agreement);
   Status finish();
   Status validate();
+  Status test();
   Status save();
   Result<TrainingEnd> report_end();
   Status add_totals(Value& result, double seconds);
@@ -85,26 +90,50 @@ class TrainingLoop {
 
   // Parts of a step.
   void submit_transforms(std::size_t stage, std::int64_t step);
+  void want_batches(std::int64_t step);
   void prime_transforms();
   bool take_up(std::vector<PendingBatch> batches);
   Result<double> run_micro_batch(std::int64_t micro, RankReport& report);
+  void tell_micro_batch(std::int64_t micro, double loss, double accuracy);
   TensorBatch raw_batch(std::int64_t step, std::int64_t micro);
+  Batch raw_input(std::int64_t step, std::int64_t micro);
+  // What came out of the chain of `hook`, or `raw` where it cannot be used.
+  Result<TensorBatch> usable(TakenBatch taken, std::string_view hook, TensorBatch raw, bool& skip,
+                             RankReport& report);
+
+  // Validation and test.
+  struct Evaluation;
+  Evaluation evaluation(Phase phase) const;
+  Result<Agreement> evaluate(const Evaluation& evaluation);
+  Status evaluate_batch(const Evaluation& evaluation, std::int64_t index, RankReport& sums);
+  void submit_evaluated(const Evaluation& evaluation, std::size_t stage, std::int64_t index);
   Result<TensorBatch> next_batch(std::int64_t micro, bool& skip, RankReport& report);
   void settle_pending();
 
   // Agreement.
   Result<Agreement> exchange(const RankReport& report);
   Result<Agreement> agreed(PendingGather gather);
+  Result<std::vector<std::string>> all_texts(const std::string& own);
   Status waited(std::string_view hook);
   Status apply(const Agreement& agreement, std::string_view hook);
-  void take_over(const Collected& collected, RankReport& report);
+  void take_over(Collected collected, RankReport& report);
+  void set(const std::vector<Setting>& settings, std::int64_t accumulate_from);
+  std::string objection_to(const Batch& weights) const;
+  Status load_weights(std::int64_t root);
 
   HookContext context(std::int64_t step) const;
+  HookContext context_of(const StepFacts& facts) const;
   HookContext context_with(const std::map<std::string, double>& metrics) const;
   CallContext transform_context(std::size_t stage, std::int64_t step, std::int64_t micro) const;
   std::int64_t epoch_end_step() const;
   bool is_last_step() const;
-  void log_step(const StepFacts& facts, bool forced);
+  std::int64_t log_every() const { return state_.settings.log_every.value_or(parts_.config.train.log_every); }
+  std::int64_t validate_every() const {
+    return state_.settings.validate_every.value_or(parts_.config.train.validate_every);
+  }
+  std::int64_t save_every() const { return state_.settings.save_every.value_or(parts_.config.checkpoint.every); }
+  double lr() const;
+  bool log_step(const StepFacts& facts, bool forced);
 
   Parts parts_;
   TrainingState state_;
@@ -112,18 +141,21 @@ class TrainingLoop {
   EventLoop& compute_;
   Outlets outlets_;
   Sampler sampler_;
-  std::int64_t epoch_length_ = 0;
-  std::int64_t total_steps_ = 0;
+  EpochPlan plan_;
+  std::int64_t most_steps_ = 0;      // the run has no more than that
+  std::int64_t schedule_steps_ = 0;  // its length as it was at the start
   std::vector<std::int64_t> prefetch_;
 
   Ending ending_ = Ending::kNone;
   std::string reason_;
-  bool interrupted_ = false;
+  std::string interrupt_;  // not empty: an end was asked for, and why
+  Batch weights_;          // ctx.load_weights of this rank, until the ranks have agreed
   RankReport carried_;  // replies collected before their step's exchange
   std::int64_t validated_at_ = -1;
   std::int64_t saved_at_ = -1;
-  std::int64_t logged_step_ = 0;
+  std::int64_t logged_due_ = 0;
   std::int64_t first_step_ = 0;  // of this incarnation
+  std::int64_t first_due_ = 0;
   bool primed_ = false;          // the chain of transforms holds this epoch's next steps
   TimePoint started_{};
   TimePoint ended_{};
@@ -132,6 +164,7 @@ class TrainingLoop {
   std::map<std::string, double> plugin_metrics_;      // ctx.log_metrics since the last line
   std::map<std::string, double> validation_metrics_;  // while on_validate_end is called
   std::optional<Value> validation_;
+  std::optional<Value> test_;
   std::size_t raw_bytes_ = 0;  // of a micro-batch before its transforms
 };
 

@@ -7,21 +7,16 @@
 #include "training_loop.h"
 
 namespace bulkhead {
-namespace {
-
-std::size_t bytes_of(const Batch& batch) {
-  std::size_t bytes = 0;
-  for (const Tensor& tensor : batch) bytes += tensor.bytes.size;
-  return bytes;
-}
-
-}  // namespace
 
 std::int64_t TrainingLoop::epoch_end_step() const {
-  return std::min(state_.epoch_first_step + epoch_length_, total_steps_);
+  return std::min(plan_.end_step(), most_steps_);
 }
 
-bool TrainingLoop::is_last_step() const { return state_.step >= total_steps_; }
+bool TrainingLoop::is_last_step() const {
+  const std::int64_t epochs = parts_.config.train.max_epochs;
+  const bool last_epoch = epochs > 0 && state_.epoch + 1 >= epochs;
+  return state_.step >= most_steps_ || (last_epoch && state_.step >= plan_.end_step());
+}
 
 void TrainingLoop::prime_transforms() {
   for (std::size_t stage = 0; stage < prefetch_.size(); ++stage) {
@@ -39,7 +34,7 @@ bool TrainingLoop::take_up(std::vector<PendingBatch> batches) {
        ++step) {
     const auto stages = std::count_if(prefetch_.begin(), prefetch_.end(),
                                       [&](std::int64_t ahead) { return step < state_.step + ahead; });
-    for (std::int64_t micro = 0; micro < parts_.config.train.accumulate; ++micro, ++expected) {
+    for (std::int64_t micro = 0; micro < plan_.accumulate_of(step); ++micro, ++expected) {
       if (expected >= batches.size()) return false;
       const PendingBatch& batch = batches[expected];
       if (batch.step != step || batch.micro != micro || batch.stages != stages) return false;
@@ -53,36 +48,53 @@ bool TrainingLoop::take_up(std::vector<PendingBatch> batches) {
 
 void TrainingLoop::submit_transforms(std::size_t stage, std::int64_t step) {
   if (step >= epoch_end_step()) return;
-  for (std::int64_t micro = 0; micro < parts_.config.train.accumulate; ++micro) {
+  for (std::int64_t micro = 0; micro < plan_.accumulate_of(step); ++micro) {
     std::optional<Batch> raw;
     if (stage == 0) {
-      raw = to_wire(raw_batch(step, micro));
+      raw = raw_input(step, micro);
       raw_bytes_ = bytes_of(*raw);
     }
-    plugins_.transform(stage, step, micro, transform_context(stage, step, micro), std::move(raw), raw_bytes_);
+    plugins_.transform(stage, {Phase::kTrain, step, micro}, transform_context(stage, step, micro),
+                       std::move(raw), raw_bytes_);
   }
 }
 
+void TrainingLoop::want_batches(std::int64_t step) {
+  for (std::int64_t micro = 0; micro < plan_.accumulate_of(step); ++micro)
+    plugins_.want_batch({Phase::kTrain, step, micro});
+}
+
 TensorBatch TrainingLoop::raw_batch(std::int64_t step, std::int64_t micro) {
-  const std::int64_t batch = (step - state_.epoch_first_step) * parts_.config.train.accumulate + micro;
-  return parts_.dataset.gather(Split::kTrain, sampler_.indices(state_.epoch, batch));
+  const std::int64_t batch = plan_.first_batch_of(step) + micro;
+  return parts_.dataset->gather(Split::kTrain, sampler_.indices(state_.epoch, batch));
+}
+
+// What the chain begins with: samples where a plugin wants them, else a batch.
+Batch TrainingLoop::raw_input(std::int64_t step, std::int64_t micro) {
+  if (!plugins_.takes_samples()) return to_wire(raw_batch(step, micro));
+  const std::int64_t batch = plan_.first_batch_of(step) + micro;
+  return parts_.dataset->raw_samples(Split::kTrain, sampler_.indices(state_.epoch, batch));
 }
 
 Result<TensorBatch> TrainingLoop::next_batch(std::int64_t micro, bool& skip, RankReport& report) {
-  if (prefetch_.empty()) return raw_batch(state_.step, micro);
-  TakenBatch taken = plugins_.take(state_.step, micro);
-  take_over(taken.collected, report);
-  skip = taken.skip;
+  TensorBatch raw = raw_batch(state_.step, micro);
+  if (prefetch_.empty()) return raw;
+  TakenBatch taken = plugins_.take({Phase::kTrain, state_.step, micro});
   if (taken.dead_letter) ++state_.dead_lettered;
+  return usable(std::move(taken), "transform_train_batch", std::move(raw), skip, report);
+}
+
+Result<TensorBatch> TrainingLoop::usable(TakenBatch taken, std::string_view hook, TensorBatch raw, bool& skip,
+                                         RankReport& report) {
+  take_over(std::move(taken.collected), report);
+  skip = taken.skip;
   Result<TensorBatch> batch = from_wire(taken.batch);
-  if (!batch) return batch.error();
+  if (!batch) return batch;
   if (Status fits = check_batch(*batch, parts_.data_facts); !fits) {
-    // Right in form, impossible to train on: a token outside the vocabulary.
-    outlets_.event(
-        "error",
-        {{"hook", "transform_train_batch"}, {"step", state_.step}, {"reason", fits.error().message}});
+    // Right in form, impossible to use: a token outside the vocabulary.
+    outlets_.event("error", {{"hook", hook}, {"step", state_.step}, {"reason", fits.error().message}});
     skip = true;
-    return raw_batch(state_.step, micro);
+    return raw;
   }
   return batch;
 }
@@ -93,18 +105,32 @@ Result<double> TrainingLoop::run_micro_batch(std::int64_t micro, RankReport& rep
   if (!batch) return batch.error();
   const Losses losses = parts_.model.forward(to_device(*batch, parts_.device));
   const double weight = skip ? 0 : 1;
-  const bool last = micro + 1 == parts_.config.train.accumulate;
+  const bool last = micro + 1 == plan_.accumulate_of(state_.step);
   if (Status done = parts_.reducer.backward(losses.loss, weight, last); !done) return done.error();
+  const double loss = losses.loss.item<double>();
+  const double correct = losses.correct.item<double>();
+  tell_micro_batch(micro, loss, correct / static_cast<double>(losses.count));
   if (skip) {
     ++state_.skipped;
     return weight;
   }
   ++state_.trained;
   report.weight += weight;
-  report.loss_sum += losses.loss.item<double>();
-  report.correct += losses.correct.item<double>();
+  report.loss_sum += loss;
+  report.correct += correct;
   report.labels += static_cast<double>(losses.count);
   return weight;
+}
+
+void TrainingLoop::tell_micro_batch(std::int64_t micro, double loss, double accuracy) {
+  const bool last = micro + 1 == plan_.accumulate_of(state_.step);
+  for (const char* hook : {"on_backward_end", "on_substep_end"}) {
+    if ((last && hook == std::string_view("on_substep_end")) || !plugins_.has(hook)) continue;
+    HookContext told = context(state_.step);
+    told.rank.metrics = told.job.metrics = {{"loss", loss}, {"accuracy", accuracy}};
+    told.rank.micro_batch = told.job.micro_batch = micro;
+    plugins_.notify(hook, told, state_.step + 1);
+  }
 }
 
 }  // namespace bulkhead

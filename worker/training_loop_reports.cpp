@@ -20,7 +20,7 @@ HookContext TrainingLoop::context(std::int64_t step) const {
   call.epoch = state_.epoch;
   call.global_step = step;
   call.step_in_epoch = step - state_.epoch_first_step;
-  call.epoch_length = epoch_length_;
+  call.epoch_length = plan_.length();
   call.max_steps = parts_.config.train.max_steps;
   call.max_epochs = parts_.config.train.max_epochs;
   call.best_metric = state_.best_metric;
@@ -30,6 +30,17 @@ HookContext TrainingLoop::context(std::int64_t step) const {
   HookContext context{call, call};
   context.rank.metrics = before.rank_metrics;
   context.job.metrics = before.job_metrics;
+  return context;
+}
+
+HookContext TrainingLoop::context_of(const StepFacts& facts) const {
+  HookContext context = this->context(facts.step);
+  context.rank.metrics = facts.rank_metrics;
+  context.job.metrics = facts.job_metrics;
+  for (CallContext* call : {&context.rank, &context.job}) {
+    call->lr = facts.lr;
+    call->grad_norm = facts.grad_norm;
+  }
   return context;
 }
 
@@ -49,15 +60,16 @@ CallContext TrainingLoop::transform_context(std::size_t stage, std::int64_t step
   return call;
 }
 
-void TrainingLoop::log_step(const StepFacts& facts, bool forced) {
+// Whether this step has a line; rank 0 writes it.
+bool TrainingLoop::log_step(const StepFacts& facts, bool forced) {
   const bool first = state_.step == first_step_ + 1 && first_step_ == 0;
-  const std::int64_t every = parts_.config.train.log_every;
-  if (!first && !forced && !(every > 0 && state_.step % every == 0) && !is_last_step()) return;
-  if (!parts_.facts.is_main) return;
+  if (!first && !forced && !(log_every() > 0 && state_.step % log_every() == 0) && !is_last_step())
+    return false;
+  if (!parts_.facts.is_main) return true;
   const TimePoint now = compute_.now();
   const double seconds = std::max(seconds_between(logged_, now), 1e-9);
-  const double samples = static_cast<double>((state_.step - logged_step_) * parts_.config.train.accumulate *
-                                             parts_.config.data.batch_size * parts_.facts.world_size);
+  const double samples = static_cast<double>((state_.due - logged_due_) * parts_.config.data.batch_size *
+                                             parts_.facts.world_size);
   Value line = {{"step", state_.step},
                 {"epoch", state_.epoch},
                 {"loss", facts.job_metrics.at("loss")},
@@ -70,8 +82,9 @@ void TrainingLoop::log_step(const StepFacts& facts, bool forced) {
   }
   for (const auto& [name, value] : std::exchange(plugin_metrics_, {})) line[name] = value;
   logged_ = now;
-  logged_step_ = state_.step;
+  logged_due_ = state_.due;
   outlets_.metrics(std::move(line));
+  return true;
 }
 
 Result<TrainingEnd> TrainingLoop::report_end() {
@@ -90,21 +103,25 @@ Result<TrainingEnd> TrainingLoop::report_end() {
     case Ending::kAbort:
       end.status = "aborted";
       break;
+    case Ending::kFatal:
+      end.status = "failed";
+      break;
   }
   end.reason = reason_;
   const TrainConfig& train = parts_.config.train;
   const double seconds = std::max(seconds_between(started_, ended_), 1e-9);
-  const std::int64_t samples_per_step =
-      train.accumulate * parts_.config.data.batch_size * parts_.facts.world_size;
-  const double rate = static_cast<double>((state_.step - first_step_) * samples_per_step) / seconds;
+  const std::int64_t samples_per_micro = parts_.config.data.batch_size * parts_.facts.world_size;
+  const double rate = static_cast<double>((state_.due - first_due_) * samples_per_micro) / seconds;
   const Value loss =
       state_.history.empty() ? Value(nullptr) : Value(state_.history.back().job_metrics.at("loss"));
   end.result = {{"steps", state_.step},
                 {"epochs", state_.whole_epochs},
-                {"samples", state_.step * samples_per_step},
+                {"samples", state_.due * samples_per_micro},
                 {"resumed_from", parts_.resumed ? first_step_ : 0},
                 {"final_loss", loss},
                 {"validation", validation_ ? *validation_ : Value(nullptr)},
+                {"test", test_ ? *test_ : Value(nullptr)},
+                {"agreed", ending_ == Ending::kFatal},
                 {"params_sha256", params_sha256(named_parameters(parts_.model))},
                 {"seconds", seconds},
                 {"samples_per_second", rate}};
@@ -138,7 +155,7 @@ Status TrainingLoop::add_totals(Value& result, double seconds) {
     dead_lettered += rank.at("dead_lettered").get<std::int64_t>();
     waited += rank.at("waited").get<double>();
   }
-  const std::int64_t due = state_.step * parts_.config.train.accumulate * parts_.facts.world_size;
+  const std::int64_t due = state_.due * parts_.facts.world_size;
   result["batches"] = {{"trained", trained},
                        {"lost", std::max<std::int64_t>(0, due - trained - skipped)},
                        {"duplicated", std::max<std::int64_t>(0, trained + skipped - due)},

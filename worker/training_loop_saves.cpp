@@ -1,58 +1,11 @@
-// Where the training loop stands still: validations and checkpoints.
-#include <algorithm>
+// The training loop's checkpoints: what a rank puts into one, and when.
 #include <utility>
-
-#include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
-#include <torch/nn/module.h>
 
 #include "protocol/log.h"
 #include "run_checkpoint.h"
 #include "training_loop.h"
 
 namespace bulkhead {
-
-Status TrainingLoop::validate() {
-  if (parts_.dataset.validation_size() == 0 || validated_at_ == state_.step) return ok_status();
-  validated_at_ = state_.step;
-  if (Status done = waited("on_validate_start"); !done) return done;
-
-  RankReport sums;
-  {
-    const at::NoGradGuard no_grad;
-    parts_.model.module->eval();
-    const ValidationSampler sampler(parts_.sampler_options(parts_.dataset.validation_size()));
-    const std::int64_t limit = parts_.config.train.validate_batches;
-    const std::int64_t batches = limit > 0 ? std::min(limit, sampler.batches()) : sampler.batches();
-    for (std::int64_t i = 0; i < batches; ++i) {
-      const TensorBatch batch = parts_.dataset.gather(Split::kValidation, sampler.indices(i));
-      const Losses losses = parts_.model.forward(to_device(batch, parts_.device));
-      const auto count = static_cast<double>(losses.count);
-      const double loss = losses.loss.item<double>();
-      const double correct = losses.correct.item<double>();
-      sums.loss_sum += loss * count;  // by labels: a short last batch weighs less
-      sums.weight += count;
-      sums.correct += correct;
-      sums.labels += count;
-      if (plugins_.has("on_validate_step_end")) {
-        take_over(plugins_.call("on_validate_step_end",
-                                context_with({{"loss", loss}, {"accuracy", correct / count}})),
-                  sums);
-      }
-    }
-    parts_.model.module->train();
-  }
-  Result<Agreement> agreement = exchange(sums);
-  if (!agreement) return agreement.error();
-  validation_metrics_ = {{"loss", agreement->loss}, {"accuracy", agreement->accuracy}};
-  validation_ = Value(validation_metrics_);
-  if (!state_.best_metric || agreement->loss < *state_.best_metric) state_.best_metric = agreement->loss;
-  if (parts_.facts.is_main) outlets_.metrics({{"step", state_.step}, {"validation", *validation_}});
-  if (Status done = apply(*agreement, "on_validate_step_end"); !done) return done;
-  const Status done = waited("on_validate_end");
-  validation_metrics_.clear();
-  return done;
-}
 
 Status TrainingLoop::save() {
   if (Status done = waited("on_save_start"); !done) return done;
@@ -63,6 +16,7 @@ Status TrainingLoop::save() {
   rank.batches = plugins_.pending_batches();
   rank.plugin_seqs = plugins_.last_seqs();
   rank.training = state_;
+  rank.training.plan = plan_.to_json();
   rank.training.carried = carried_;
   const Status written = write_run_checkpoint(
       parts_.facts.run_dir + "/checkpoints", parts_.config.checkpoint.keep, *parts_.communicator,

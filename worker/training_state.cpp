@@ -1,6 +1,9 @@
 #include "training_state.h"
 
 #include <algorithm>
+#include <limits>
+
+#include "epoch_plan.h"
 
 namespace bulkhead {
 namespace {
@@ -21,6 +24,32 @@ StepFacts facts_from(const Value& json) {
   json.at("rank_metrics").get_to(facts.rank_metrics);
   json.at("job_metrics").get_to(facts.job_metrics);
   return facts;
+}
+
+template <class T>
+Value optional_to_json(const std::optional<T>& value) {
+  return value ? Value(*value) : Value(nullptr);
+}
+
+template <class T>
+void optional_from(const Value& json, std::optional<T>& value) {
+  if (!json.is_null()) value = json.get<T>();
+}
+
+Value settings_to_json(const HotSettings& settings) {
+  return {{"lr", optional_to_json(settings.lr)},
+          {"log_every", optional_to_json(settings.log_every)},
+          {"validate_every", optional_to_json(settings.validate_every)},
+          {"save_every", optional_to_json(settings.save_every)}};
+}
+
+HotSettings settings_from(const Value& json) {
+  HotSettings settings;
+  optional_from(json.at("lr"), settings.lr);
+  optional_from(json.at("log_every"), settings.log_every);
+  optional_from(json.at("validate_every"), settings.validate_every);
+  optional_from(json.at("save_every"), settings.save_every);
+  return settings;
 }
 
 }  // namespace
@@ -47,7 +76,10 @@ Value to_json(const TrainingState& state) {
           {"whole_epochs", state.whole_epochs},
           {"epoch_begun", state.epoch_begun},
           {"epoch_closed", state.epoch_closed},
-          {"best_metric", state.best_metric ? Value(*state.best_metric) : Value(nullptr)},
+          {"best_metric", optional_to_json(state.best_metric)},
+          {"settings", settings_to_json(state.settings)},
+          {"plan", state.plan},
+          {"due", state.due},
           {"history", std::move(history)},
           {"trained", state.trained},
           {"skipped", state.skipped},
@@ -65,7 +97,14 @@ Result<TrainingState> state_from(const Value& json) {
     json.at("whole_epochs").get_to(state.whole_epochs);
     json.at("epoch_begun").get_to(state.epoch_begun);
     json.at("epoch_closed").get_to(state.epoch_closed);
-    if (!json.at("best_metric").is_null()) state.best_metric = json.at("best_metric").get<double>();
+    optional_from(json.at("best_metric"), state.best_metric);
+    state.settings = settings_from(json.at("settings"));
+    state.plan = json.at("plan");
+    if (!state.plan.is_null()) {
+      EpochPlan plan(std::numeric_limits<std::int64_t>::max(), 1);
+      if (Status sound = plan.load(state.plan); !sound) return sound.error();
+    }
+    json.at("due").get_to(state.due);
     for (const Value& facts : json.at("history")) state.history.push_back(facts_from(facts));
     json.at("trained").get_to(state.trained);
     json.at("skipped").get_to(state.skipped);

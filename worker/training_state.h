@@ -23,6 +23,14 @@ struct StepFacts {
   std::map<std::string, double> job_metrics;
 };
 
+// What plugins have set (ctx.set); none: as the run file has it.
+struct HotSettings {
+  std::optional<double> lr;
+  std::optional<std::int64_t> log_every;
+  std::optional<std::int64_t> validate_every;
+  std::optional<std::int64_t> save_every;
+};
+
 struct TrainingState {
   std::int64_t step = 0;   // completed
   std::int64_t epoch = 0;  // the one that step `step` belongs to; those before it have ended
@@ -34,7 +42,11 @@ struct TrainingState {
   std::optional<double> best_metric;
   std::deque<StepFacts> history;  // oldest first, as many as prefetch needs
 
+  HotSettings settings;
+  Value plan;  // EpochPlan's; null: as configured
+
   // Micro-batches of this rank since the run began.
+  std::int64_t due = 0;  // of completed steps
   std::int64_t trained = 0;
   std::int64_t skipped = 0;
   std::int64_t dead_lettered = 0;  // trained or skipped too

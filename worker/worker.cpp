@@ -1,7 +1,9 @@
 #include "worker.h"
 
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
+#include <sys/signalfd.h>
 #include <unistd.h>
 #include <utility>
 
@@ -40,6 +42,16 @@ WorkerDone failed(const Error& error) {
   done.status = "failed";
   done.reason = error.message;
   return done;
+}
+
+// What a plugin sees as the weights: it stays as it is while training goes on.
+Batch copy_of(const std::vector<NamedTensor>& parameters) {
+  TensorBatch copies;
+  for (const NamedTensor& parameter : parameters) {
+    copies.push_back({parameter.name, parameter.value.detach().to(at::kCPU, /*non_blocking=*/false,
+                                                                  /*copy=*/true)});
+  }
+  return to_wire(copies);
 }
 
 // The data must fill one step of all ranks.
@@ -82,6 +94,7 @@ int Worker::run() {
     finish(2);
   });
   beat();
+  watch_signals();
   loop_.run();
   return exit_status_;
 }
@@ -126,6 +139,10 @@ void Worker::on_message(Message message) {
       plugins_->attach_host(*attach);
     else
       early_attaches_.push_back(*attach);
+  } else if (const GatherWanted* wanted = std::get_if<GatherWanted>(&message)) {
+    if (plugins_ != nullptr) plugins_->gather_wanted(*wanted);
+  } else if (GatherDone* done = std::get_if<GatherDone>(&message)) {
+    if (plugins_ != nullptr) plugins_->gather_done(std::move(*done));
   } else if (const HostLost* lost = std::get_if<HostLost>(&message)) {
     if (plugins_ != nullptr)
       plugins_->host_lost(*lost);
@@ -134,13 +151,32 @@ void Worker::on_message(Message message) {
   } else if (const Stop* stop = std::get_if<Stop>(&message)) {
     if (state_ == State::kReported) return finish(exit_status_);
     if (state_ != State::kTraining) return finish(1);
-    compute_loop_.post([this, reason = stop->reason] {
-      if (training_ != nullptr)
-        training_->interrupt(reason);
-      else
-        stop_asked_ = reason;
-    });
+    interrupt(stop->reason);
   }
+}
+
+void Worker::interrupt(std::string reason) {
+  compute_loop_.post([this, reason = std::move(reason)] {
+    if (training_ != nullptr)
+      training_->interrupt(reason);
+    else
+      stop_asked_ = reason;
+  });
+}
+
+// SIGTERM to this rank alone is an interrupt of all: the ranks agree on it.
+void Worker::watch_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  signals_ = ::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+  if (signals_ < 0) return spdlog::warn("SIGTERM will end this rank at once: no signalfd");
+  signal_watch_ = loop_.watch_readable(signals_, [this] {
+    signalfd_siginfo info{};
+    while (::read(signals_, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+      interrupt("SIGTERM to rank " + std::to_string(identity_.rank));
+    }
+  });
 }
 
 void Worker::start(StartWorker start) {
@@ -203,6 +239,10 @@ WorkerDone Worker::train(const StartWorker& start) {
   if (!dataset) return refused(dataset.error(), "data");
   if (Status fits = check_size(config, start.facts, *dataset); !fits)
     return refused(fits.error(), "data.batch_size");
+  if (config.train.test && dataset->test_size() == 0) {
+    const Error error{ErrorCode::kMismatch, "train.test: there is no test data; give data.test_fraction"};
+    return refused(error, "train.test");
+  }
   const DatasetFacts data_facts = dataset->facts();
   const at::ScalarType compute_type = config.train.precision == "bf16" ? at::kBFloat16 : at::kFloat;
   Result<Model> model = make_model(config.model, data_facts, config.train.seed, compute_type);
@@ -244,12 +284,18 @@ WorkerDone Worker::train(const StartWorker& start) {
 
   PluginClient::Options options;
   options.generation = start.generation;
-  options.rank = start.facts.rank;
+  options.facts = start.facts;
   options.secret = identity_.secret;
   options.dead_letters = start.facts.run_dir + "/dead_letters";
+  options.relays = start.relays;
+  options.weights = [&parameters] { return copy_of(parameters); };
   std::map<std::string, PluginClient::Restored> restored;
   for (const auto& [name, seq] : rank.plugin_seqs) restored[name].last_seq = Seq(seq);
   for (const auto& [name, state] : rank.plugin_states) restored[name].state = state;
+  const auto data = std::make_shared<const Dataset>(std::move(*dataset));
+  if (data->has_samples()) {
+    options.collate = [data](const Batch& samples) { return data->collate(samples); };
+  }
   PluginClient plugins(compute_loop_, loop_, options, start.routes, std::move(restored),
                        [this](Message message) { tell(std::move(message)); });
   loop_.post([this, &plugins] {
@@ -271,7 +317,7 @@ WorkerDone Worker::train(const StartWorker& start) {
   outlets.step = [this](std::int64_t step) { step_.store(step, std::memory_order_relaxed); };
 
   TrainingLoop::Parts parts{
-      config, start.facts,          std::move(*dataset),      data_facts,          std::move(*model),
+      config, start.facts,          data,                     data_facts,          std::move(*model),
       device, std::move(optimizer), std::move(*communicator), std::move(*reducer), !start.resume.empty()};
   WorkerDone done;
   {

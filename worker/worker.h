@@ -48,6 +48,8 @@ class Worker {
   void start(StartWorker start);
   void tell(Message message);
   void beat();
+  void interrupt(std::string reason);
+  void watch_signals();
   void finish(int exit_status);
 
   // Compute thread.
@@ -63,6 +65,8 @@ class Worker {
   std::unique_ptr<Channel> coordinator_;
   EventLoop::Handle heartbeat_;
   EventLoop::Handle patience_;
+  int signals_ = -1;  // a signalfd; the process's end closes it
+  EventLoop::Handle signal_watch_;
   int exit_status_ = 1;
 
   std::atomic<std::int64_t> step_{0};  // for the heartbeat

@@ -20,7 +20,8 @@ std::vector<Setting> chosen(const std::vector<Setting>& settings) {
   for (const Setting& setting : settings) {
     const auto [found, is_first] = winners.try_emplace(setting.name, setting);
     const Setting& best = found->second;
-    const bool wins = setting.plugin != best.plugin ? setting.plugin > best.plugin : setting.rank <= best.rank;
+    const bool wins =
+        setting.plugin != best.plugin ? setting.plugin > best.plugin : setting.rank <= best.rank;
     if (!is_first && wins) found->second = setting;
   }
   std::vector<Setting> result;

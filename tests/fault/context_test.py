@@ -41,11 +41,20 @@ def expected_order(steps, epoch, ahead, micro_batches, validations, save_every):
         for step in range(first, end):
             order.append(("on_step_start", step))
             transforms(step + ahead, step + ahead + 1, end)
-            order.extend([("on_step_end", step), ("should_stop", step)])
+            for micro in range(micro_batches):
+                order.append(("on_backward_end", step))
+                if micro + 1 < micro_batches:
+                    order.append(("on_substep_end", step))
+            order.extend([("on_optimizer_step_start", step), ("on_optimizer_step_end", step)])
+            order.extend([("on_step_end", step), ("should_stop", step), ("on_log", step)])
             done = step + 1
             if done == end:
                 order.append(("on_validate_start", done))
-                order.extend([("on_validate_step_end", done)] * validations)
+                order.extend([("transform_validate_batch", done)] * min(ahead, validations))
+                for batch in range(validations):
+                    if batch + ahead < validations:
+                        order.append(("transform_validate_batch", done))
+                    order.append(("on_validate_step_end", done))
                 order.append(("on_validate_end", done))
             if done % save_every == 0:
                 save(done)

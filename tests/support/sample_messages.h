@@ -36,7 +36,11 @@ class Filler {
 
  private:
   void set(bool& value) { value = !value; }
-  void set(double& value) { value = 0.5 + static_cast<double>(++count_); }
+  // A fraction, a whole number, a negative zero, one beyond every integer: all are eight bytes behind cb.
+  void set(double& value) {
+    const std::array<double, 4> numbers{0.5 + static_cast<double>(++count_), 2.0, -0.0, 1e300};
+    value = numbers[++doubles_ % numbers.size()];
+  }
   void set(std::string& value) { value = name_ + " " + std::to_string(++count_); }
   // One for each of msgpack's integer formats.
   void set(std::int64_t& value) {
@@ -85,6 +89,7 @@ class Filler {
 
   std::string name_;
   std::size_t count_ = 0;
+  std::size_t doubles_ = 0;
 };
 
 template <class Body>

@@ -181,7 +181,7 @@ Result<std::vector<double>> read_features(const std::vector<CsvRecord>& records,
 
 void standardise(const std::vector<double>& cells, TableData& table) {
   const std::size_t width = table.columns.size();
-  const auto train_rows = static_cast<std::size_t>(table.train_rows);
+  const auto train_rows = static_cast<std::size_t>(table.sizes.train);
   table.features.resize(cells.size());
   for (std::size_t column = 0; column < width; ++column) {
     double sum = 0;
@@ -220,7 +220,7 @@ Result<std::vector<CsvRecord>> parse_csv(std::string_view text, const std::strin
 }
 
 Result<TableData> load_csv(const DataConfig& config) {
-  CHECK(config.validation_fraction >= 0 && config.validation_fraction < 1);
+  if (auto fractions = check_fractions(config); !fractions) return fractions.error();
   const auto text = read_file(config.path, "data.path");
   if (!text) return text.error();
   const auto records = parse_csv(*text, config.path);
@@ -235,11 +235,11 @@ Result<TableData> load_csv(const DataConfig& config) {
 
   TableData table;
   table.rows = static_cast<std::int64_t>(records->size()) - 1;
-  table.train_rows =
-      static_cast<std::int64_t>(static_cast<double>(table.rows) * (1.0 - config.validation_fraction));
-  if (table.train_rows == 0) {
+  table.sizes = split_samples(table.rows, config.validation_fraction, config.test_fraction);
+  if (table.sizes.train == 0) {
     return Error{ErrorCode::kMismatch,
-                 "data.validation_fraction: leaves no row of " + config.path + " for training"};
+                 "data.validation_fraction: with data.test_fraction it leaves no row of " + config.path +
+                     " for training"};
   }
   table.columns = records->front().fields;
   table.columns.erase(table.columns.begin() + static_cast<std::ptrdiff_t>(*target));

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/split.h"
 #include "protocol/result.h"
 #include "protocol/run_config.h"
 
@@ -29,7 +30,7 @@ struct TableData {
   std::vector<std::string> columns;  // the features' names, in the file's order
   std::vector<std::string> classes;  // distinct labels: by number if all are integers, else by bytes
   std::int64_t rows = 0;
-  std::int64_t train_rows = 0;       // the first rows; the rest validates
+  SplitSizes sizes;                  // of the rows, in the file's order
   std::vector<float> features;       // rows × columns, standardised
   std::vector<std::int64_t> labels;  // index into classes
 };

@@ -23,16 +23,8 @@ std::size_t place(std::int64_t index, std::int64_t size) {
   return static_cast<std::size_t>(index);
 }
 
-const std::vector<std::int32_t>& part(const TextData& text, Split split) {
-  return split == Split::kTrain ? text.train : text.validation;
-}
-
-const ImageSet& part(const ImageData& images, Split split) {
-  return split == Split::kTrain ? images.train : images.validation;
-}
-
 TensorBatch gather_text(const TextData& text, Split split, std::span<const std::int64_t> indices) {
-  const auto& tokens = part(text, split);
+  const auto& tokens = text.part(split);
   const auto count = static_cast<std::int64_t>(indices.size());
   at::Tensor inputs = at::empty({count, text.context}, at::kLong);
   at::Tensor labels = at::empty({count, text.context}, at::kLong);
@@ -59,7 +51,7 @@ std::array<float, 256> make_grey_levels() {
 
 TensorBatch gather_images(const ImageData& data, Split split, std::span<const std::int64_t> indices) {
   static const auto kLevels = make_grey_levels();
-  const ImageSet& set = part(data, split);
+  const auto [set, range] = data.part(split);
   const auto count = static_cast<std::int64_t>(indices.size());
   at::Tensor images = at::empty({count, 1, data.height, data.width}, at::kFloat);
   at::Tensor labels = at::empty({count}, at::kLong);
@@ -67,7 +59,7 @@ TensorBatch gather_images(const ImageData& data, Split split, std::span<const st
   auto* label = labels.mutable_data_ptr<std::int64_t>();
   const auto image_size = static_cast<std::size_t>(data.height * data.width);
   for (const std::int64_t index : indices) {
-    const std::size_t sample = place(index, set.count);
+    const std::size_t sample = static_cast<std::size_t>(range.first) + place(index, range.count);
     *label++ = static_cast<unsigned char>(set.labels[sample]);
     for (std::size_t i = 0; i < image_size; ++i) {
       *pixel++ = kLevels[static_cast<unsigned char>(set.pixels[sample * image_size + i])];
@@ -79,19 +71,27 @@ TensorBatch gather_images(const ImageData& data, Split split, std::span<const st
 TensorBatch gather_rows(const TableData& table, Split split, std::span<const std::int64_t> indices) {
   const auto width = static_cast<std::ptrdiff_t>(table.columns.size());
   const auto count = static_cast<std::int64_t>(indices.size());
-  const std::int64_t first_row = split == Split::kTrain ? 0 : table.train_rows;
-  const std::int64_t rows = split == Split::kTrain ? table.train_rows : table.rows - table.train_rows;
+  const SampleRange range = table.sizes.range(split);
   at::Tensor features = at::empty({count, width}, at::kFloat);
   at::Tensor labels = at::empty({count}, at::kLong);
   auto* feature = features.mutable_data_ptr<float>();
   auto* label = labels.mutable_data_ptr<std::int64_t>();
   for (const std::int64_t index : indices) {
-    const std::size_t row = static_cast<std::size_t>(first_row) + place(index, rows);
+    const std::size_t row = static_cast<std::size_t>(range.first) + place(index, range.count);
     const auto cells = table.features.begin() + static_cast<std::ptrdiff_t>(row) * width;
     feature = std::copy(cells, cells + width, feature);
     *label++ = table.labels[row];
   }
   return {{"features", features}, {"labels", labels}};
+}
+
+// What the data set itself made, so it must fit.
+TensorBatch gather_captions(const CaptionData& captions, Split split, std::span<const std::int64_t> indices) {
+  auto collated = captions.collate(captions.raw_samples(split, indices));
+  CHECK(collated.ok(), collated.error().message);
+  auto batch = from_wire(*collated);
+  CHECK(batch.ok(), batch.error().message);
+  return std::move(*batch);
 }
 
 template <class Loaded>
@@ -102,9 +102,7 @@ Result<Dataset> dataset_of(Result<Loaded> loaded) {
 
 Status check_numbers(const DataConfig& config, std::int64_t context) {
   if (config.path.empty()) return Error{ErrorCode::kMismatch, "data.path: missing"};
-  if (!(config.validation_fraction >= 0 && config.validation_fraction < 1)) {
-    return Error{ErrorCode::kMismatch, "data.validation_fraction: must be at least 0 and below 1"};
-  }
+  if (auto fractions = check_fractions(config); !fractions) return fractions;
   if (config.type == "text" && context < 1) {
     return Error{ErrorCode::kMismatch, "model.context: " + std::to_string(context) + " must be at least 1"};
   }
@@ -129,38 +127,67 @@ struct Wanted {
   at::ScalarType type;
   std::vector<std::int64_t> sample;  // shape without N
   std::int64_t bound;                // values must be below; 0 = any
+  bool may_be_shorter = false;       // the last dimension is tokens: fewer fit too
 };
 
 std::vector<Wanted> wanted_tensors(const DatasetFacts& facts) {
   switch (facts.kind) {
     case DataKind::kText:
-      return {{"input_ids", at::kLong, {facts.context}, facts.vocabulary},
-              {"labels", at::kLong, {facts.context}, facts.vocabulary}};
+      return {{"input_ids", at::kLong, {facts.context}, facts.vocabulary, true},
+              {"labels", at::kLong, {facts.context}, facts.vocabulary, true}};
     case DataKind::kImages:
       return {{"images", at::kFloat, {facts.channels, facts.height, facts.width}, 0},
               {"labels", at::kLong, {}, facts.classes}};
     case DataKind::kFeatures:
       return {{"features", at::kFloat, {facts.features}, 0}, {"labels", at::kLong, {}, facts.classes}};
+    case DataKind::kCaptions:
+      return {{"images", at::kFloat, {facts.channels, facts.height, facts.width}, 0},
+              {"input_ids", at::kLong, {facts.context}, facts.vocabulary, true}};
   }
   CHECK(false, "unknown data kind");
   return {};
 }
 
 // A text may be shorter than the context, never longer; everything else is exact.
-bool fits(const at::Tensor& value, const Wanted& wanted, DataKind kind) {
+bool fits(const at::Tensor& value, const Wanted& wanted) {
   if (value.scalar_type() != wanted.type ||
       value.dim() != 1 + static_cast<std::int64_t>(wanted.sample.size())) {
     return false;
   }
   if (value.numel() == 0) return false;
   const auto sample = value.sizes().slice(1);
-  return kind == DataKind::kText ? sample[0] <= wanted.sample[0] : sample.equals(wanted.sample);
+  return wanted.may_be_shorter ? sample[0] <= wanted.sample[0] : sample.equals(wanted.sample);
 }
 
 std::string shape_text(const at::Tensor& value) {
   std::string text = std::string(c10::toString(value.scalar_type())) + "[";
   for (std::int64_t i = 0; i < value.dim(); ++i) text += (i == 0 ? "" : ",") + std::to_string(value.size(i));
   return text + "]";
+}
+
+// Every row must have the token whose state stands for the caption.
+Status check_ends(const at::Tensor& input_ids, std::int64_t end_token) {
+  const at::Tensor lacks = input_ids.eq(end_token).any(1).logical_not();
+  if (!lacks.any().item<bool>()) return ok_status();
+  return mismatch("has a caption without its end, the token " + std::to_string(end_token) +
+                  ", in 'input_ids'");
+}
+
+DatasetFacts facts_of(const CaptionData& captions) {
+  DatasetFacts facts;
+  facts.kind = DataKind::kCaptions;
+  facts.vocabulary = captions.tokens().size();
+  facts.context = captions.context();
+  facts.start_token = captions.tokens().start();
+  facts.end_token = captions.tokens().end();
+  facts.padding_token = captions.tokens().padding();
+  facts.decode = [tokens = captions.tokens()](std::span<const std::int64_t> row) {
+    return tokens.decode(row);
+  };
+  facts.channels = 3;
+  facts.height = captions.image_size();
+  facts.width = captions.image_size();
+  return facts;
 }
 
 }  // namespace
@@ -173,26 +200,40 @@ const char* name_of(DataKind kind) {
       return "images";
     case DataKind::kFeatures:
       return "features";
+    case DataKind::kCaptions:
+      return "captions";
   }
   return "unknown";
 }
 
 std::int64_t Dataset::size(Split split) const {
   return std::visit(
-      Overloaded{[&](const TextData& text) { return TextData::samples(part(text, split), text.context); },
-                 [&](const ImageData& images) { return part(images, split).count; },
-                 [&](const TableData& table) {
-                   return split == Split::kTrain ? table.train_rows : table.rows - table.train_rows;
-                 }},
+      Overloaded{[&](const TextData& text) { return TextData::samples(text.part(split), text.context); },
+                 [&](const ImageData& images) { return images.part(split).range.count; },
+                 [&](const TableData& table) { return table.sizes.range(split).count; },
+                 [&](const CaptionData& captions) { return captions.sizes().range(split).count; }},
       data_);
 }
 
 TensorBatch Dataset::gather(Split split, std::span<const std::int64_t> indices) const {
-  return std::visit(Overloaded{[&](const TextData& text) { return gather_text(text, split, indices); },
-                               [&](const ImageData& images) { return gather_images(images, split, indices); },
-                               [&](const TableData& table) { return gather_rows(table, split, indices); }},
-                    data_);
+  return std::visit(
+      Overloaded{[&](const TextData& text) { return gather_text(text, split, indices); },
+                 [&](const ImageData& images) { return gather_images(images, split, indices); },
+                 [&](const TableData& table) { return gather_rows(table, split, indices); },
+                 [&](const CaptionData& pairs) { return gather_captions(pairs, split, indices); }},
+      data_);
 }
+
+const CaptionData& Dataset::captions() const {
+  CHECK(has_samples(), "this data has no samples to show to plugins");
+  return std::get<CaptionData>(data_);
+}
+
+Batch Dataset::raw_samples(Split split, std::span<const std::int64_t> indices) const {
+  return captions().raw_samples(split, indices);
+}
+
+Result<Batch> Dataset::collate(const Batch& raw) const { return captions().collate(raw); }
 
 DatasetFacts Dataset::facts() const {
   DatasetFacts facts;
@@ -210,11 +251,12 @@ DatasetFacts Dataset::facts() const {
     facts.channels = 1;
     facts.height = images->height;
     facts.width = images->width;
-  } else {
-    const auto& table = std::get<TableData>(data_);
+  } else if (const auto* table = std::get_if<TableData>(&data_)) {
     facts.kind = DataKind::kFeatures;
-    facts.classes = static_cast<std::int64_t>(table.classes.size());
-    facts.features = static_cast<std::int64_t>(table.columns.size());
+    facts.classes = static_cast<std::int64_t>(table->classes.size());
+    facts.features = static_cast<std::int64_t>(table->columns.size());
+  } else {
+    facts = facts_of(std::get<CaptionData>(data_));
   }
   return facts;
 }
@@ -224,7 +266,9 @@ Result<Dataset> load_dataset(const DataConfig& config, std::int64_t context) {
   if (config.type == "text") return dataset_of(load_text(config, context));
   if (config.type == "mnist") return dataset_of(load_mnist(config));
   if (config.type == "csv") return dataset_of(load_csv(config));
-  return Error{ErrorCode::kMismatch, "data.type: '" + config.type + "' is none of text, mnist, csv"};
+  if (config.type == "captions") return dataset_of(CaptionData::load(config, context));
+  return Error{ErrorCode::kMismatch,
+               "data.type: '" + config.type + "' is none of text, mnist, csv, captions"};
 }
 
 Status check_batch(const TensorBatch& batch, const DatasetFacts& facts) {
@@ -232,7 +276,7 @@ Status check_batch(const TensorBatch& batch, const DatasetFacts& facts) {
   for (const Wanted& wanted : wanted_tensors(facts)) {
     const at::Tensor* value = find_tensor(batch, wanted.name);
     if (value == nullptr) return mismatch("has no '" + wanted.name + "'");
-    if (!fits(*value, wanted, facts.kind)) {
+    if (!fits(*value, wanted)) {
       return mismatch("has a '" + wanted.name + "' of " + shape_text(*value) +
                       ", which does not fit the model");
     }
@@ -243,6 +287,7 @@ Status check_batch(const TensorBatch& batch, const DatasetFacts& facts) {
     if (wanted.bound == 0) continue;
     if (auto in_range = check_range(*value, wanted.name, wanted.bound); !in_range) return in_range;
   }
+  if (facts.kind == DataKind::kCaptions) return check_ends(tensor_named(batch, "input_ids"), facts.end_token);
   return ok_status();
 }
 

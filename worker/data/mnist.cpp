@@ -95,18 +95,31 @@ std::int64_t largest_label(const ImageSet& set) {
 
 }  // namespace
 
+ImageData::Part ImageData::part(Split split) const {
+  const bool in_test_files = split == Split::kTest || (split == Split::kValidation && validates_on_test);
+  if (in_test_files) return {test, {0, test.count}};
+  return {train, sizes.range(split)};
+}
+
 Result<ImageData> load_mnist(const DataConfig& config) {
+  if (auto fractions = check_fractions(config); !fractions) return fractions.error();
   const std::filesystem::path folder = config.path;
   ImageData data;
   auto train = read_pair(folder, "train", data);
   if (!train) return train.error();
-  auto validation = read_pair(folder, "t10k", data);
-  if (!validation) return validation.error();
+  auto test = read_pair(folder, "t10k", data);
+  if (!test) return test.error();
   data.train = std::move(*train);
-  data.validation = std::move(*validation);
+  data.test = std::move(*test);
   data.classes = largest_label(data.train) + 1;
-  if (largest_label(data.validation) >= data.classes) {
+  if (largest_label(data.test) >= data.classes) {
     return malformed(folder / "t10k-labels-idx1-ubyte.gz", "has labels that the training set lacks");
+  }
+  data.validates_on_test = config.validation_fraction < 0;
+  data.sizes = split_samples(data.train.count, std::max(config.validation_fraction, 0.0), 0);
+  if (data.sizes.train == 0) {
+    return Error{ErrorCode::kMismatch,
+                 "data.validation_fraction: leaves no image of " + folder.string() + " for training"};
   }
   return data;
 }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 
+#include "data/split.h"
 #include "protocol/result.h"
 #include "protocol/run_config.h"
 
@@ -21,9 +22,18 @@ struct ImageSet {
 
 struct ImageData {
   std::int64_t height = 0, width = 0;
-  std::int64_t classes = 0;  // largest label + 1
-  ImageSet train;
-  ImageSet validation;  // the t10k files
+  std::int64_t classes = 0;  // largest label of the training files + 1
+  ImageSet train;            // the training files, of which the end may validate
+  ImageSet test;             // the t10k files
+  SplitSizes sizes;
+  bool validates_on_test = false;  // the t10k files are both
+
+  // Where the images of a split are.
+  struct Part {
+    const ImageSet& set;
+    SampleRange range;
+  };
+  Part part(Split split) const;
 };
 
 // Mean and standard deviation of MNIST's training pixels, of 0 … 1: a pixel p
@@ -32,8 +42,10 @@ inline constexpr float kMnistMean = 0.1307F;
 inline constexpr float kMnistStd = 0.3081F;
 
 // Reads train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz and the same of
-// t10k in the folder config.path.  Fails on a missing, truncated or damaged
-// file, naming it.
+// t10k in the folder config.path.  The t10k files are the test; they validate
+// too where config.validation_fraction is negative (not given), else that share
+// of the training files does, their end.  config.test_fraction says nothing
+// here.  Fails on a missing, truncated or damaged file, naming it.
 Result<ImageData> load_mnist(const DataConfig& config);
 
 }  // namespace bulkhead

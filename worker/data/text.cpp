@@ -20,6 +20,32 @@ void each_character(std::string_view text, Take take) {
   }
 }
 
+Status require_sample(const std::vector<std::int32_t>& part, const char* purpose, const std::string& advice,
+                      const TextData& data, const std::string& path) {
+  if (TextData::samples(part, data.context) > 0) return ok_status();
+  return Error{ErrorCode::kMismatch, "data.path: " + path + " leaves " + std::to_string(part.size()) +
+                                         " tokens for " + purpose + ", but a sample of model.context " +
+                                         std::to_string(data.context) + " needs " +
+                                         std::to_string(data.context + 1) + advice};
+}
+
+// Every part that is asked for has a sample.
+Status require_parts(const TextData& data, const DataConfig& config) {
+  if (auto enough = require_sample(data.train, "training", "", data, config.path); !enough) return enough;
+  if (config.validation_fraction > 0) {
+    auto enough = require_sample(data.validation, "validation",
+                                 ": raise data.validation_fraction, or set it to 0", data, config.path);
+    if (!enough) return enough;
+  }
+  if (config.test_fraction > 0) {
+    return require_sample(data.test, "the test", ": raise data.test_fraction, or set it to 0", data,
+                          config.path);
+  }
+  return ok_status();
+}
+
+}  // namespace
+
 Result<Tokenizer> make_tokenizer(const DataConfig& config, std::string_view text) {
   if (config.tokenizer == "char") return Tokenizer(Characters::of(text));
   if (config.tokenizer == "gpt2") {
@@ -34,17 +60,6 @@ Result<Tokenizer> make_tokenizer(const DataConfig& config, std::string_view text
   return Error{ErrorCode::kMismatch, "data.tokenizer: '" + config.tokenizer + "' is neither char nor gpt2"};
 }
 
-Status require_sample(const std::vector<std::int32_t>& part, const char* purpose, const std::string& advice,
-                      const TextData& data, const std::string& path) {
-  if (TextData::samples(part, data.context) > 0) return ok_status();
-  return Error{ErrorCode::kMismatch, "data.path: " + path + " leaves " + std::to_string(part.size()) +
-                                         " tokens for " + purpose + ", but a sample of model.context " +
-                                         std::to_string(data.context) + " needs " +
-                                         std::to_string(data.context + 1) + advice};
-}
-
-}  // namespace
-
 Characters Characters::of(std::string_view text) {
   std::set<std::string_view> distinct;  // byte order is code point order in UTF-8
   each_character(text, [&](std::string_view character) { distinct.insert(character); });
@@ -56,13 +71,14 @@ Characters Characters::of(std::string_view text) {
   return vocabulary;
 }
 
-std::vector<std::int32_t> Characters::encode(std::string_view text) const {
+std::vector<std::int32_t> Characters::encode(std::string_view text,
+                                             std::optional<std::int32_t> unknown) const {
   std::vector<std::int32_t> tokens;
   tokens.reserve(text.size());
   each_character(text, [&](std::string_view character) {
     const auto found = token_of_.find(std::string(character));
-    CHECK(found != token_of_.end(), "a character outside the vocabulary");
-    tokens.push_back(found->second);
+    CHECK(found != token_of_.end() || unknown, "a character outside the vocabulary");
+    tokens.push_back(found != token_of_.end() ? found->second : *unknown);
   });
   return tokens;
 }
@@ -94,7 +110,8 @@ std::int64_t start_token(const Tokenizer& tokenizer) {
 }
 
 Result<TextData> load_text(const DataConfig& config, std::int64_t context) {
-  CHECK(context >= 1 && config.validation_fraction >= 0 && config.validation_fraction < 1);
+  CHECK(context >= 1);
+  if (auto fractions = check_fractions(config); !fractions) return fractions.error();
   const auto text = read_file(config.path, "data.path");
   if (!text) return text.error();
   if (const auto bad = first_invalid_utf8(*text)) {
@@ -107,18 +124,18 @@ Result<TextData> load_text(const DataConfig& config, std::int64_t context) {
   TextData data;
   data.context = context;
   data.tokenizer = std::make_shared<const Tokenizer>(std::move(*tokenizer));
-  data.train = encode(*data.tokenizer, *text);
-  const auto kept = static_cast<std::ptrdiff_t>(static_cast<double>(data.train.size()) *
-                                                (1.0 - config.validation_fraction));
-  data.validation.assign(data.train.begin() + kept, data.train.end());
-  data.train.resize(static_cast<std::size_t>(kept));
-  if (auto enough = require_sample(data.train, "training", "", data, config.path); !enough)
-    return enough.error();
-  if (config.validation_fraction > 0) {
-    auto enough = require_sample(data.validation, "validation",
-                                 ": raise data.validation_fraction, or set it to 0", data, config.path);
-    if (!enough) return enough.error();
-  }
+  const auto tokens = encode(*data.tokenizer, *text);
+  const auto sizes = split_samples(static_cast<std::int64_t>(tokens.size()), config.validation_fraction,
+                                   config.test_fraction);
+  const auto cut = [&](Split split) {
+    const SampleRange range = sizes.range(split);
+    const auto first = tokens.begin() + range.first;
+    return std::vector<std::int32_t>(first, first + range.count);
+  };
+  data.train = cut(Split::kTrain);
+  data.validation = cut(Split::kValidation);
+  data.test = cut(Split::kTest);
+  if (auto enough = require_parts(data, config); !enough) return enough.error();
   return data;
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "data/bpe.h"
+#include "data/split.h"
 #include "protocol/result.h"
 #include "protocol/run_config.h"
 
@@ -26,9 +28,10 @@ class Characters {
   // `text` must be UTF-8 (first_invalid_utf8).
   static Characters of(std::string_view text);
 
-  // Ids of the characters of `text`.  One that is not in the vocabulary is our
-  // bug: the vocabulary is made from the text.
-  std::vector<std::int32_t> encode(std::string_view text) const;
+  // Ids of the characters of `text`.  One that is not in the vocabulary is
+  // `unknown`; where there is no such id it is our bug: the vocabulary is made
+  // from the text.
+  std::vector<std::int32_t> encode(std::string_view text, std::optional<std::int32_t> unknown = {}) const;
 
   // Ids outside the vocabulary give U+FFFD.
   std::string decode(std::span<const std::int64_t> tokens) const;
@@ -43,6 +46,10 @@ class Characters {
 
 using Tokenizer = std::variant<Characters, Bpe>;
 
+// As config.tokenizer says: char takes its vocabulary from `text` (UTF-8), gpt2
+// its files from config.vocabulary.  Fails naming the key.
+Result<Tokenizer> make_tokenizer(const DataConfig& config, std::string_view text);
+
 std::vector<std::int32_t> encode(const Tokenizer& tokenizer, std::string_view text);
 std::string decode(const Tokenizer& tokenizer, std::span<const std::int64_t> tokens);
 std::int64_t vocabulary_size(const Tokenizer& tokenizer);
@@ -54,7 +61,12 @@ struct TextData {
   std::shared_ptr<const Tokenizer> tokenizer;
   std::vector<std::int32_t> train;
   std::vector<std::int32_t> validation;
+  std::vector<std::int32_t> test;
   std::int64_t context = 0;  // tokens per sample
+
+  const std::vector<std::int32_t>& part(Split split) const {
+    return split == Split::kTrain ? train : split == Split::kValidation ? validation : test;
+  }
 
   // Samples in one part: each has `context` inputs and, shifted by one, as many
   // labels, so n tokens hold (n − 1) / context of them.
@@ -63,9 +75,9 @@ struct TextData {
   }
 };
 
-// Reads config.path and splits it: the first 1 − validation_fraction of the
-// tokens train, the rest validates.  Fails when a file is missing or is not
-// UTF-8, and when a part is shorter than one sample.
+// Reads config.path and cuts its tokens into the three parts (split.h).  Fails
+// when a file is missing or is not UTF-8, and when a part that is asked for is
+// shorter than one sample.
 Result<TextData> load_text(const DataConfig& config, std::int64_t context);
 
 }  // namespace bulkhead

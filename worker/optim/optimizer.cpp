@@ -1,5 +1,6 @@
 #include "optim/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -112,6 +113,17 @@ void Optimizer::step_sgd(Group& group, double lr) {
   at::_fused_sgd_(group.parameters, gradients_of(group.parameters), group.first, group.weight_decay,
                   config_.momentum, lr, /*dampening=*/0, /*nesterov=*/false, /*maximize=*/false,
                   /*is_first_step=*/false);
+}
+
+void Optimizer::forget(const std::vector<std::string>& parameters) {
+  const c10::NoGradGuard no_grad;
+  for (Group* group : {&decayed_, &undecayed_}) {
+    for (std::size_t i = 0; i < group->names.size(); ++i) {
+      if (std::find(parameters.begin(), parameters.end(), group->names[i]) == parameters.end()) continue;
+      if (!group->first.empty()) group->first[i].zero_();
+      if (!group->second.empty()) group->second[i].zero_();
+    }
+  }
 }
 
 std::int64_t Optimizer::steps() const { return steps_; }

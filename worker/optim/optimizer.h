@@ -35,6 +35,9 @@ class Optimizer {
   // when a kernel does.
   Status step(double lr);
 
+  // The state of these parameters is zero again: their values were replaced.
+  void forget(const std::vector<std::string>& parameters);
+
   // Steps taken.
   std::int64_t steps() const;
 

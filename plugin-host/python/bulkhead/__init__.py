@@ -4,9 +4,13 @@ A plugin runs in a host process of its own (``python -m bulkhead.host``), which 
 here starts a process or opens a socket.
 """
 
+from bulkhead.asking import AskFailed
 from bulkhead.batch import Batch
-from bulkhead.context import Context, Control, Facts, facts
+from bulkhead.context import Context, Facts, facts
+from bulkhead.control import Control
 from bulkhead.plugin import Plugin
+from bulkhead.registry import register
+from bulkhead.samples import Sample
 
-__all__ = ["Batch", "Context", "Control", "Facts", "Plugin", "facts"]
+__all__ = ["AskFailed", "Batch", "Context", "Control", "Facts", "Plugin", "Sample", "facts", "register"]
 __version__ = "0.1.0"

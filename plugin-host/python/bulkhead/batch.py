@@ -110,6 +110,12 @@ class Batch(MutableMapping):
         """The array as it stands, writable if it is an output: what torch() shares."""
         return self._changed[name][1] if name in self._changed else self[name]
 
+    def put(self, name: str, dtype: str, array: np.ndarray) -> None:
+        """For the host: an output as as_tensor() gave it."""
+        self._changed[name] = (dtype, array)
+        self._own.discard(name)
+        self._names[name] = None
+
     def output(self) -> Tuple[List[dict], List[str], List[Any]]:
         """For the host: (descriptors of what changed, names kept, the bytes of what changed)."""
         if self._torch is not None:
@@ -134,12 +140,16 @@ class Batch(MutableMapping):
             raise KeyError(f'the batch has no "{name}"; it has {there}')
 
 
-def as_tensor(name: str, value: Any, bfloat16: bool) -> Tuple[str, np.ndarray]:
-    """(wire type, array) of what a plugin assigned; `bfloat16`: uint16 means that.  Copies only where it must."""
+def as_tensor(name: str, value: Any, bfloat16: bool, where: str = "") -> Tuple[str, np.ndarray]:
+    """(wire type, array) of what a plugin gave; `bfloat16`: uint16 means that.  Copies only where it must.
+
+    TypeError or ValueError for what is not carried; the sentence begins with `where`, else with the batch's tensor.
+    """
+    what = f'{where}"{name}"' if where else f'batch["{name}"]'
     if type(value).__module__.split(".")[0] == "torch":
         from bulkhead.torch_batch import to_numpy
 
-        found, array = to_numpy(name, value)
+        found, array = to_numpy(what, value)
     else:
         array = np.asarray(value)
         found = wire.name_of(array.dtype)
@@ -148,9 +158,9 @@ def as_tensor(name: str, value: Any, bfloat16: bool) -> Tuple[str, np.ndarray]:
         elif bfloat16 and array.dtype == np.uint16:
             found = "bfloat16"
     if not found:
-        raise TypeError(f'batch["{name}"] has type {array.dtype}, which is not carried; use {_listing()}')
+        raise TypeError(f"{what} has type {array.dtype}, which is not carried; use {_listing()}")
     if array.ndim > wire.MAX_DIMS:
-        raise ValueError(f'batch["{name}"] has {array.ndim} dimensions; at most {wire.MAX_DIMS} are carried')
+        raise ValueError(f"{what} has {array.ndim} dimensions; at most {wire.MAX_DIMS} are carried")
     return found, array
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import inspect
 from typing import Any, Dict, List
 
-from bulkhead.hooks import CLAIMS, HOOK_PREFIXES, HOOKS, STATE, TRANSFORM, did_you_mean, mistaken_hook, nearest_hook
+from bulkhead.hooks import (
+    CLAIMS, HOOK_PREFIXES, HOOKS, SAMPLE, STATE, TRANSFORM, did_you_mean, mistaken_hook, nearest_hook,
+)  # fmt: skip
 from bulkhead.plugin import Plugin
 
 
@@ -30,6 +32,10 @@ def overridden_hooks(cls: type) -> List[str]:
     return [hook for hook in HOOKS if getattr(cls, hook) is not getattr(Plugin, hook)]
 
 
+def transforms_of(hooks: List[str]) -> List[str]:
+    return [hook for hook in hooks if HOOKS[hook] in (TRANSFORM, SAMPLE)]
+
+
 def check_class(cls: type) -> None:
     for name, value in own_names(cls).items():
         _check_name(cls, name, value)
@@ -39,7 +45,7 @@ def check_class(cls: type) -> None:
 
 
 def check_scope(cls: type, hooks: List[str], scope: str) -> None:
-    transforms = [hook for hook in hooks if HOOKS[hook] == TRANSFORM]
+    transforms = transforms_of(hooks)
     if transforms and scope != "rank" and not cls.stateless:
         raise BadPlugin(
             f"{cls.__name__} has {transforms[0]} and scope {scope}, so it must say `stateless = True`; "
@@ -68,7 +74,9 @@ def arguments_of(hook: str) -> List[str]:
     """Names of what a hook is called with; state hooks may leave out ctx."""
     if HOOKS[hook] == TRANSFORM:
         return ["batch", "ctx"]
-    return {"state_dict": ["ctx"], "load_state_dict": ["state", "ctx"]}.get(hook, ["ctx"])
+    if HOOKS[hook] == SAMPLE:
+        return [hook.split("_")[1], "ctx"]
+    return {"configure": ["config", "ctx"], "load_state_dict": ["state", "ctx"]}.get(hook, ["ctx"])
 
 
 def takes(function: Any, count: int) -> bool:
@@ -111,6 +119,6 @@ def _check_attributes(cls: type) -> None:
     raises = cls.raises
     if not isinstance(raises, tuple) or not all(inspect.isclass(t) and issubclass(t, BaseException) for t in raises):
         raise BadPlugin(f"{cls.__name__}.raises must be a tuple of exception types, not {raises!r:.64}")
-    transforms = [hook for hook in overridden_hooks(cls) if HOOKS[hook] == TRANSFORM]
+    transforms = transforms_of(overridden_hooks(cls))
     if not cls.steers and transforms:
         raise BadPlugin(f"{cls.__name__} says `steers = False`, so it cannot have {transforms[0]}: it only watches")

@@ -5,30 +5,62 @@ Values and pure functions only.
 
 from __future__ import annotations
 
+import difflib
 from typing import Iterable
 
-NOTIFY, TRANSFORM, STATE = "notify", "transform", "state"
+NOTIFY, TRANSFORM, SAMPLE, STATE = "notify", "transform", "sample", "state"
 
 # Name → kind, in the order in which traits list them.
 HOOKS = {
+    # The plugin process.
+    "configure": NOTIFY,
     "setup": NOTIFY,
+    # The run.
     "on_train_start": NOTIFY,
     "on_train_end": NOTIFY,
     "on_epoch_start": NOTIFY,
     "on_epoch_end": NOTIFY,
+    "on_exception": NOTIFY,
+    # A step.
     "on_step_start": NOTIFY,
+    "on_backward_end": NOTIFY,
+    "on_substep_end": NOTIFY,
+    "on_optimizer_step_start": NOTIFY,
+    "on_optimizer_step_end": NOTIFY,
     "on_step_end": NOTIFY,
     "should_stop": NOTIFY,
+    "on_log": NOTIFY,
+    # Validation and test.
     "on_validate_start": NOTIFY,
     "on_validate_step_end": NOTIFY,
     "on_validate_end": NOTIFY,
+    "on_test_start": NOTIFY,
+    "on_test_step_end": NOTIFY,
+    "on_test_end": NOTIFY,
+    # Checkpoints.
     "on_save_start": NOTIFY,
     "on_save_end": NOTIFY,
     "on_load": NOTIFY,
+    # Data.
+    "transform_image": SAMPLE,
+    "transform_caption": SAMPLE,
+    "transform_sample": SAMPLE,
     "transform_train_batch": TRANSFORM,
+    "transform_validate_batch": TRANSFORM,
+    "transform_test_batch": TRANSFORM,
+    # State.
     "state_dict": STATE,
     "load_state_dict": STATE,
 }
+
+START = ("configure", "setup")  # part of an incarnation's opening
+STEP = (
+    "on_step_start", "on_backward_end", "on_substep_end", "on_optimizer_step_start", "on_optimizer_step_end",
+    "on_step_end", "should_stop", "on_log",
+)  # fmt: skip
+"""Notify hooks inside a step, whose replies are collected at a later, fixed step."""
+WAITED = tuple(hook for hook, kind in HOOKS.items() if kind == NOTIFY and hook not in STEP + START)
+"""Notify hooks that the ranks wait for."""
 
 HOOK_PREFIXES = ("on_", "transform_", "should_")
 CLAIMS = ("train_batch", "validate_batch", "test_batch", "should_stop")
@@ -66,9 +98,10 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 
 
 def nearest_hook(name: str) -> str:
-    """The closest hook that begins like `name`, which has one of HOOK_PREFIXES, however far it is."""
+    """The hook that begins like `name`, which has one of HOOK_PREFIXES, and shares most of its letters in order."""
     prefix = next(prefix for prefix in HOOK_PREFIXES if name.startswith(prefix))
-    return min((hook for hook in HOOKS if hook.startswith(prefix)), key=lambda hook: edit_distance(name, hook))
+    alike = (hook for hook in HOOKS if hook.startswith(prefix))
+    return max(alike, key=lambda hook: difflib.SequenceMatcher(None, name, hook).ratio())
 
 
 def mistaken_hook(name: str) -> str:

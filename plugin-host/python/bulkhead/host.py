@@ -1,7 +1,8 @@
 """The Python plugin host: ``python -m bulkhead.host``, started by the coordinator, one process for one plugin.
 
-One thread reads a message, works, answers; a hook that hangs is therefore seen as what it is.  The life of a host
-and the messages are protocol/README.md's.  Exit status: 0 told to stop (or coordinator or parent gone), 2 refused,
+One thread reads a message, works, answers; a hook that hangs is therefore seen as what it is.  A hook that asks the
+rank for something waits on both connections, so that a stop, a new worker or the parent's death reach it there too.
+The life of a host and the messages are protocol/README.md's.  Exit status: 0 told to stop (or coordinator or parent gone), 2 refused,
 1 an error of its own; SystemExit in a hook ends the process with the plugin's own status.
 """
 
@@ -12,7 +13,8 @@ import os
 import signal
 import sys
 import time
-from typing import Any, Mapping, Optional, Sequence
+from collections import deque
+from typing import Any, Callable, Deque, Mapping, Optional, Sequence
 
 import zmq
 
@@ -22,7 +24,7 @@ from bulkhead.call_mark import CallMark
 from bulkhead.context import Facts
 from bulkhead.link import Link, PeerGone, Refused
 from bulkhead.rng import GlobalSeeds, call_key
-from bulkhead.runner import Runner
+from bulkhead.runner import CallAborted, Runner
 from bulkhead.wire import Malformed
 
 HEARTBEAT_SECONDS = 1.0
@@ -62,6 +64,8 @@ class Host:
         self._control = Link(self._zmq, endpoint, self._hello(), None)
         self._data: Optional[Link] = None
         self._runner: Optional[Runner] = None
+        self._calls: Deque[dict] = deque()  # to be run; one, but for those that came while a hook waited for an answer
+        self._then: Optional[Callable[[], None]] = None  # what has aborted the call under way
         self._poller = zmq.Poller()
         self._parent = os.getppid()
         self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
@@ -90,35 +94,80 @@ class Host:
     # ----- The loop -----
 
     def _turn(self) -> None:
+        for link in self._ready():
+            received = link.receive() if link in (self._control, self._data) else None  # an attach closes the older one
+            if received is None:
+                continue
+            kind, fields = received
+            if link is self._control:
+                self._on_control(kind, fields)
+            elif kind == "call":
+                self._calls.append(fields)
+        if self._calls:
+            self._run(self._calls.popleft())
+
+    def _ready(self, in_call: bool = False) -> Sequence[Link]:
+        """Waits for messages or the next heartbeat, but not where a call could be run; who has something to say."""
         now = time.monotonic()
         if now >= self._next_beat:
             self._beat(now)
-        for link in (self._control, self._data):
-            if link is not None and not link.is_open:
+        links = [link for link in (self._control, self._data) if link is not None]
+        for link in links:
+            if not link.is_open:
                 link.advance(now)
                 self._poller.register(link.socket, link.wants)
-        ready = dict(self._poller.poll(max(0.0, (self._next_beat - now) * 1000)))
-        if self._control.socket in ready:
-            self._serve(self._control)
-        if self._data is not None and self._data.socket in ready:
-            self._serve(self._data)
+        patience = 0.0 if self._calls and not in_call else max(0.0, self._next_beat - now)
+        ready = dict(self._poller.poll(patience * 1000))
+        return [link for link in links if link.socket in ready]
 
-    def _serve(self, link: Link) -> None:
-        received = link.receive()
+    def _run(self, call: dict) -> None:
+        self._mark.begin(call["seq"])
+        try:
+            self._runner.run(call)
+        except CallAborted:
+            pass
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+
+    # ----- Inside a call -----
+
+    def _receive(self, seq: int, number: int) -> dict:
+        """The answer to this question.  CallAborted when something ends the call instead, which is done after it."""
+        while self._then is None:
+            try:
+                for link in self._ready(in_call=True):
+                    answer = self._hear(link, seq, number)
+                    if answer is not None:
+                        return answer
+            except (Stopped, Malformed, Refused) as error:  # not for the plugin's own `except`
+                self._then = _raiser(error)
+        raise CallAborted("the call is over")
+
+    def _hear(self, link: Link, seq: int, number: int) -> Optional[dict]:
+        """One message while a hook waits: its answer, or None.  Later calls wait in line."""
+        received = link.receive() if self._then is None else None
         if received is None:
-            return
+            return None
         kind, fields = received
-        if kind == "call" and link is self._data:
-            self._mark.begin(fields["seq"])
-            self._runner.run(fields)
-        elif link is self._control:
-            self._on_control(kind, fields)
+        if link is self._control:
+            if kind in ("stop", "attach"):
+                self._then = lambda: self._on_control(kind, fields)
+        elif kind == "call":
+            self._calls.append(fields)
+        elif kind == "answer" and (fields["seq"], fields["number"]) == (seq, number):
+            return fields
+        return None
+
+    # ----- The coordinator -----
 
     def _on_control(self, kind: str, fields: dict) -> None:
         if kind == "stop":
             raise Stopped(0, fields["reason"])
         if kind == "load" and self._runner is None:
             self._load(fields["config"], fields["facts"])
+        elif kind == "configure" and self._runner is not None:
+            self._to_coordinator(self._runner.configure(fields["config"]))
         elif kind == "attach" and self._runner is not None:
             self._drop_data()
             self._mark = CallMark(fields["endpoint"])
@@ -149,7 +198,7 @@ class Host:
             print(f"{refusal}\n{refusal.failure['traceback']}".rstrip(), file=sys.stderr)
             self._linger_ms = _FLUSH_MS
             raise Stopped(2, str(refusal)) from None
-        self._runner = Runner(loaded, known, seeds, self._to_worker)
+        self._runner = Runner(loaded, known, seeds, self._to_worker, self._receive)
         self._to_coordinator(messages.loaded(self._generation, loaded.traits))
 
     # ----- Sending -----
@@ -164,7 +213,7 @@ class Host:
             raise Stopped(0, str(gone)) from None
 
     def _to_worker(self, envelope: dict, payloads: Sequence[Any]) -> None:
-        if self._data is None:
+        if self._data is None or self._then is not None:  # nobody waits for what an aborted call says
             return
         try:
             self._data.send(envelope, payloads)
@@ -177,6 +226,7 @@ class Host:
                 self._poller.unregister(self._data.socket)
             self._data.close()
             self._data = None
+            self._calls.clear()
             self._mark.close()
 
     def _close(self) -> None:
@@ -185,10 +235,36 @@ class Host:
         self._zmq.term()
 
 
+def _raiser(error: Exception) -> Callable[[], None]:
+    def throw() -> None:
+        raise error
+
+    return throw
+
+
+def _open_streams() -> None:
+    """What a plugin prints is in the log when it dies in the next line, and no text can fail to be printed."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+
+
+def _empty_streams() -> None:
+    """What cannot be written any more (a full disk) shall not change the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
 def main() -> int:
     """Runs the host of this process; returns the exit status."""
     global _current
     faulthandler.enable()
+    _open_streams()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the coordinator's to handle: it stops us in order
     try:
         _current = Host(os.environ)
@@ -199,6 +275,8 @@ def main() -> int:
     except Malformed as malformed:
         print(f"bulkhead host: a message breaks the protocol: {malformed}", file=sys.stderr)
         return 1
+    finally:
+        _empty_streams()
 
 
 if __name__ == "__main__":

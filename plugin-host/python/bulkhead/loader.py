@@ -6,6 +6,7 @@ process (SystemExit) is not caught.  Used once, on the host's one thread.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -16,9 +17,9 @@ import re
 import sys
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
-from bulkhead import arguments, checks, state
+from bulkhead import arguments, checks, registry, state
 from bulkhead.failure import failure_of, sentence, type_name
 from bulkhead.hooks import did_you_mean
 from bulkhead.plugin import Plugin
@@ -76,6 +77,18 @@ def construct(cls: type, config: dict, scope: str) -> LoadedPlugin:
     return LoadedPlugin(plugin, hooks, _traits(cls, hooks))
 
 
+def adopt(plugin: Plugin, scope: str = "rank") -> LoadedPlugin:
+    """A plugin that somebody else has constructed, checked like any; Refusal."""
+    cls = type(plugin)
+    try:
+        checks.check_class(cls)
+        hooks = checks.overridden_hooks(cls)
+        checks.check_scope(cls, hooks, scope)
+    except checks.BadPlugin as error:
+        raise Refusal("check", "use", str(error)) from None
+    return LoadedPlugin(plugin, hooks, _traits(cls, hooks))
+
+
 def _traits(cls: type, hooks: List[str]) -> dict:
     return {
         "hooks": hooks,
@@ -85,7 +98,7 @@ def _traits(cls: type, hooks: List[str]) -> dict:
         "seeded": cls.seeded,
         "stateful": not cls.stateless,
         "class_name": cls.__name__,
-        "checksum": _checksum(sys.modules[cls.__module__]),
+        "checksum": _checksum(sys.modules.get(cls.__module__)),
         "language": f"python {platform.python_version()}",
         "pid": os.getpid(),
     }
@@ -115,7 +128,10 @@ def _import_file(path: str) -> Any:
         raise Refusal("find", "use", f"{path} does not exist")
     if not os.path.isfile(source):
         raise Refusal("find", "use", f"{path} is a folder without __init__.py, so it is not a Python package")
-    unique = "bulkhead_plugin_" + re.sub(r"\W", "_", os.path.splitext(name)[0])
+    # Two files of one basename are two modules.
+    place = hashlib.sha256(os.path.abspath(source).encode()).hexdigest()[:8]
+    stem = re.sub(r"\W", "_", os.path.splitext(name)[0])
+    unique = f"bulkhead_plugin_{stem}_{place}"
     spec = importlib.util.spec_from_file_location(
         unique, source, submodule_search_locations=[path.rstrip("/")] if is_package else None
     )
@@ -124,6 +140,7 @@ def _import_file(path: str) -> Any:
     # Modules beside the file can be imported, but never hide the standard library or the environment.
     sys.path.append(os.path.dirname(os.path.abspath(path.rstrip("/"))))
     module = importlib.util.module_from_spec(spec)
+    registry.forget(unique)
     sys.modules[unique] = module
     _run_import(lambda: spec.loader.exec_module(module), name)
     return module, name
@@ -161,14 +178,9 @@ def _run_import(run: Any, name: str) -> Any:
 
 def _class_in(module: ModuleType, where: str, name: str) -> type:
     classes = _plugin_classes(module)
+    _check_names(module, where, classes)
     if name:
-        found = getattr(module, name, None)
-        if found is None:
-            hint = did_you_mean(name, [cls.__name__ for cls in classes])
-            raise Refusal("find", "use", f'{where} has no class "{name}"{hint}')
-        if not inspect.isclass(found) or not issubclass(found, Plugin) or found is Plugin:
-            raise Refusal("check", "use", f'"{name}" in {where} is not a class derived from bulkhead.Plugin')
-        return found
+        return _class_named(module, where, name, classes)
     if not classes:
         raise Refusal("find", "use", f"{where} has no class derived from bulkhead.Plugin")
     if len(classes) > 1:
@@ -177,22 +189,65 @@ def _class_in(module: ModuleType, where: str, name: str) -> type:
     return classes[0]
 
 
+def _class_named(module: ModuleType, where: str, name: str, classes: List[type]) -> type:
+    """By its short name or its own."""
+    registered = {registry.name_of(cls): cls for cls in _visible(module) if registry.name_of(cls)}
+    found = registered.get(name, getattr(module, name, None))
+    if found is None:
+        hint = did_you_mean(name, [*(cls.__name__ for cls in classes), *registered])
+        raise Refusal("find", "use", f'{where} has no class "{name}"{hint}')
+    if not inspect.isclass(found) or not issubclass(found, Plugin) or found is Plugin:
+        raise Refusal("check", "use", f'"{name}" in {where} is not a class derived from bulkhead.Plugin')
+    return found
+
+
+def _check_names(module: ModuleType, where: str, classes: List[type]) -> None:
+    """Each name must mean one class: a short name, a class's own, and those that a second definition has hidden."""
+    means: Dict[str, type] = {cls.__name__: cls for cls in classes}
+    for cls in dict.fromkeys([*registry.registered_in(module.__name__), *_visible(module)]):
+        for name in {registry.name_of(cls), cls.__name__} if registry.name_of(cls) else ():
+            other = means.setdefault(name, cls)
+            if other is not cls:
+                first, second = registry.place_of(cls), registry.place_of(other)
+                raise Refusal("check", "use", f'{where} has two plugins named "{name}": {first} and {second}; rename one')
+    for name, lines in _defined_twice(module).items():
+        if means.get(name) is getattr(module, name, None) is not None:
+            message = f'{where} has two plugins named "{name}", on lines {lines[0]} and {lines[1]}; rename one'
+            raise Refusal("check", "use", message)
+
+
+def _defined_twice(module: ModuleType) -> Dict[str, List[int]]:
+    """Classes that the file defines more than once at its top level, and where."""
+    try:
+        with open(module.__file__ or "", "rb") as source:
+            body = ast.parse(source.read()).body
+    except (OSError, SyntaxError, ValueError):
+        return {}
+    lines: Dict[str, List[int]] = {}
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            lines.setdefault(node.name, []).append(node.lineno)
+    return {name: where for name, where in lines.items() if len(where) > 1}
+
+
+def _visible(module: ModuleType) -> List[type]:
+    """Every plugin class that the module has a name for."""
+    values = {id(value): value for value in vars(module).values() if inspect.isclass(value)}
+    return [cls for cls in values.values() if issubclass(cls, Plugin) and cls is not Plugin]
+
+
 def _plugin_classes(module: ModuleType) -> List[type]:
     """Those that a person can mean: defined here, or, where there is none, imported from elsewhere."""
-    found = {
-        id(value): value
-        for name, value in vars(module).items()
-        if inspect.isclass(value) and issubclass(value, Plugin) and value is not Plugin and not name.startswith("_")
-    }
-    classes = [cls for cls in found.values() if not inspect.isabstract(cls)]
+    public = {id(value) for name, value in vars(module).items() if not name.startswith("_")}
+    classes = [cls for cls in _visible(module) if id(cls) in public and not inspect.isabstract(cls)]
     own = [cls for cls in classes if f"{cls.__module__}.".startswith(f"{module.__name__}.")]
     return own or classes
 
 
-def _checksum(module: ModuleType) -> str:
+def _checksum(module: Optional[ModuleType]) -> str:
     """sha256 of the file that holds the class; empty when there is none to read."""
     try:
-        with open(module.__file__ or "", "rb") as source:
+        with open(getattr(module, "__file__", None) or "", "rb") as source:
             return hashlib.sha256(source.read()).hexdigest()
     except (OSError, AttributeError):
         return ""

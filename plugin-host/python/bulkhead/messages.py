@@ -134,17 +134,25 @@ _context = _struct(
     epoch=(_int, 0), global_step=(_int, 0), step_in_epoch=(_int, 0), epoch_length=(_int, 0), max_steps=(_int, 0),
     max_epochs=(_int, 0), micro_batch=(_int, 0), lr=(_float, 0.0), grad_norm=(_float, 0.0),
     metrics=(_map_of(_float), dict), best_metric=(_optional(_float), None), call_id=(_str, ""),
-    replaying=(_bool, False),
+    replaying=(_bool, False), exception=(_str, ""), rank=(_optional(_int), None), local_rank=(_optional(_int), None),
+    device=(_str, ""),
 )  # fmt: skip
+
+_failure = _struct(type=(_str, ""), message=(_str, ""), traceback=(_str, ""))
 
 _READERS: Dict[str, Reader] = {
     "welcome": _struct(generation=(_int, 0), version=(_int, VERSION)),
     "refuse": _struct(generation=(_int, 0), reason=(_str, "")),
     "load": _struct(generation=(_int, 0), config=(_config, lambda: _config({})), facts=(_facts, lambda: _facts({}))),
+    "configure": _struct(generation=(_int, 0), config=(_any, None)),
     "attach": _struct(generation=(_int, 0), endpoint=(_str, ""), worker_generation=(_int, 0)),
     "call": _struct(
         generation=(_int, 0), seq=(_int, 0), hook=(_str, ""), deadline_ms=(_int, 0), seed_rank=(_int, 0),
         context=(_context, lambda: _context({})), batch=(_batch, list), state=(_state, 0),
+    ),
+    "answer": _struct(
+        generation=(_int, 0), seq=(_int, 0), number=(_int, 0), failure=(_optional(_failure), None),
+        batch=(_batch, list),
     ),
     "stop": _struct(generation=(_int, 0), reason=(_str, "")),
 }  # fmt: skip
@@ -159,7 +167,7 @@ def default_context() -> dict:
 
 
 def decode(frames: Sequence[bytes]) -> Tuple[str, dict]:
-    """(type, fields).  A call's batch is [(name, dtype, shape, bytes)], its state bytes.
+    """(type, fields).  A batch (of a call, of an answer) is [(name, dtype, shape, bytes)], a call's state bytes.
 
     Fields are empty but for the generation when the type is none that a host reads.  Malformed when the message
     breaks the protocol.
@@ -170,7 +178,7 @@ def decode(frames: Sequence[bytes]) -> Tuple[str, dict]:
     if reader is None:
         return kind, {"generation": _int(envelope.get("generation", 0))}
     fields = reader(envelope)
-    if kind == "call":
+    if kind in ("call", "answer"):
         _take_bytes(fields, frames)
     elif len(frames) > 1:
         raise Malformed("frames are left over")
@@ -178,8 +186,10 @@ def decode(frames: Sequence[bytes]) -> Tuple[str, dict]:
 
 
 def _take_bytes(fields: dict, frames: Sequence[bytes]) -> None:
-    if len(frames) == 1 and not fields["batch"] and not fields["state"]:
-        fields["state"] = b""
+    size = fields.pop("state", None)  # a call's
+    if len(frames) == 1 and not fields["batch"] and not size:
+        if size is not None:
+            fields["state"] = b""
         return
     rest = wire.Bytes(frames)
     tensors = []
@@ -190,7 +200,8 @@ def _take_bytes(fields: dict, frames: Sequence[bytes]) -> None:
         except Malformed as error:
             raise Malformed(f'batch "{name[:64]}" {error}') from None
     fields["batch"] = tensors
-    fields["state"] = rest.take(fields["state"])
+    if size is not None:
+        fields["state"] = rest.take(size)
     rest.finish()
 
 
@@ -212,6 +223,10 @@ def load_failed(generation: int, stage: str, key: str, failure: dict) -> dict:
     return {"type": "load_failed", "generation": generation, "stage": stage, "key": key, "failure": failure}
 
 
+def configured(generation: int, changes: dict, failure: Optional[dict]) -> dict:
+    return {"type": "configured", "generation": generation, "changes": changes, "failure": failure}
+
+
 def heartbeat(generation: int) -> dict:
     return {"type": "heartbeat", "generation": generation, "step": 0}
 
@@ -224,11 +239,22 @@ def note(generation: int, seq: int, text: str, metrics: dict) -> dict:
     return {"type": "note", "generation": generation, "seq": seq, "text": text, "metrics": metrics}
 
 
+def ask(generation: int, seq: int, number: int, what: str, batch: Sequence[dict]) -> dict:
+    """The bytes of `batch` are the caller's to send after it."""
+    return {"type": "ask", "generation": generation, "seq": seq, "number": number, "what": what, "batch": list(batch)}
+
+
+def setting(name: str, value: Optional[float]) -> dict:
+    """The worker fills in who said so."""
+    return {"name": name, "value": None if value is None else float(value), "plugin": 0, "rank": 0}
+
+
 def control(asked: Dict[str, Any]) -> dict:
     get = asked.get
     return {
         "stop": get("stop", False), "stop_epoch": get("stop_epoch", False), "save": get("save", False),
         "validate": get("validate", False), "log": get("log", False), "reason": get("reason", ""),
+        "settings": list(get("settings", ())),
     }  # fmt: skip
 
 
@@ -242,6 +268,7 @@ def reply(
     seconds: float,
     *,
     failure: Optional[dict] = None,
+    fatal: bool = False,
     asked: dict = NO_CONTROL,
     batch: Sequence[dict] = (),
     kept: Sequence[str] = (),
@@ -249,8 +276,8 @@ def reply(
 ) -> dict:
     """Its bytes (those of `batch`, then the state) are the caller's to send after it."""
     return {
-        "type": "reply", "generation": generation, "seq": seq, "hook": hook, "failure": failure, "control": asked,
-        "batch": list(batch), "kept": list(kept), "state": {"bytes": len(state) if state is not None else 0},
+        "type": "reply", "generation": generation, "seq": seq, "hook": hook, "failure": failure, "fatal": fatal,
+        "control": asked, "batch": list(batch), "kept": list(kept), "state": {"bytes": len(state) if state is not None else 0},
         "has_state": state is not None, "seconds": seconds,
     }  # fmt: skip
 

@@ -7,10 +7,15 @@ call ``super().__init__()``.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, FrozenSet, Optional, Set, Tuple, Type, Union
+from typing import TYPE_CHECKING, Any, ClassVar, FrozenSet, Optional, Set, Tuple, Type, Union
 
 from bulkhead.batch import Batch
 from bulkhead.context import Context
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bulkhead.samples import Sample
 
 _Names = Union[Set[str], FrozenSet[str]]
 
@@ -22,14 +27,17 @@ class Plugin:
 
     * `ctx` holds the facts of the call (bulkhead.Context): the process (``rank``, ``device``, ``run_dir``, …), the
       place in the run (``epoch``, ``global_step``, ``metrics``, …) and what one may ask for (``ctx.control``,
-      ``ctx.log``).  It is valid during the call.
-    * Notify hooks (all but the three at the end) return nothing; they ask through ``ctx.control``, and every rank
-      does what was asked at the same step.
-    * An exception is counted, recorded with its traceback and otherwise ignored: training and the plugin go on.
-      An exception in the constructor or in ``setup`` refuses the run.
+      ``ctx.set``, ``ctx.log``, ``ctx.all_gather``, ``ctx.weights``).  It is valid during the call.
+    * Notify hooks (all but transforms and state) return nothing; they ask through ``ctx.control`` and ``ctx.set``,
+      and every rank does what was asked at the same step.
+    * Where the ranks wait for a hook, Control takes effect directly after it, and ``ctx.load_weights`` is possible.
+      Where they do not, Control takes effect at the end of a later step, which each hook names.
+    * An exception is counted, recorded with its traceback and otherwise ignored: training and the plugin go on.  One
+      of the class's ``raises`` ends the run.  In the constructor, in ``configure`` or in ``setup`` any refuses it.
     * If the process dies or hangs in a hook it is restarted, its state comes back and the call is made again with
       the same random seeds.
-    * Hooks run on each rank (``scope: rank``) or, with ``scope: job``, once, as rank 0 sees them.
+    * Hooks run on each rank (``scope: rank``); once a node and rank in one process (``scope: node``); once, as rank 0
+      sees them (``scope: job``; its metrics are those reduced over the ranks).
     """
 
     claims: ClassVar[_Names] = frozenset()
@@ -43,9 +51,20 @@ class Plugin:
     seeded: ClassVar[bool] = True
     """False: leave random, numpy and torch alone before each call (ctx.rng is seeded all the same)."""
     raises: ClassVar[Tuple[Type[BaseException], ...]] = ()
-    """Exceptions that are meant to end the run.  This version records them like any other."""
+    """Exceptions that are meant to end the run, with their subclasses: on all ranks at the same step, status failed."""
 
     # ----- Start -----
+
+    def configure(self, config: dict, ctx: Context) -> Optional[dict]:
+        """Once an incarnation, before anything is built: the run as configured so far, and what to change of it.
+
+        `config` is the map that run.yaml holds, with the changes of the plugins before this one; return changes as a
+        dict of dotted keys (``{"optimizer.lr": 1e-4}``) or nested dicts, or nothing.  Used is what rank 0 returned;
+        every process of the plugin is asked, so attributes set here are the same everywhere.  A change to `plugins` or
+        `name`, an unknown key, a wrong type or an exception refuses the run.  `ctx` has the facts of the process; its
+        log goes to the process's own log file, and there is nobody to gather from.
+        """
+        return None
 
     def setup(self, ctx: Context) -> None:
         """Once per incarnation, after the constructor and before any state is loaded.  An exception refuses the run."""
@@ -53,42 +72,88 @@ class Plugin:
     # ----- The run -----
 
     def on_train_start(self, ctx: Context) -> None:
-        """Before the first epoch of a run that starts fresh; not again after a resume.  The ranks wait."""
+        """Before the first epoch of a run that starts fresh; not again after a resume.  The ranks wait; no metrics."""
 
     def on_train_end(self, ctx: Context) -> None:
-        """After the last epoch and before the final save.  The ranks wait."""
+        """After the last epoch and before the final save: metrics of the last step.  The ranks wait.
+
+        Not after an interrupt, which is followed by a resume.
+        """
 
     def on_epoch_start(self, ctx: Context) -> None:
-        """Before the first step of an epoch; ``ctx.global_step`` is the number of steps completed.  The ranks wait."""
+        """Before the first step of an epoch; ``ctx.global_step`` is the number of steps completed.  The ranks wait.
+
+        Before the epoch's first batch is sent, so ``ctx.set("grad_accum", n)`` holds from its first step on.
+        """
 
     def on_epoch_end(self, ctx: Context) -> None:
-        """After the last step of an epoch.  The ranks wait."""
+        """After the last step of an epoch, its validation and its save: metrics of the last step.  The ranks wait."""
+
+    def on_exception(self, ctx: Context) -> None:
+        """When the run fails; ``ctx.exception`` says why ("plugin: Type: message", or the rank's own error).
+
+        On all ranks for an exception of some plugin's ``raises``; on the failing rank alone where training itself
+        failed, so there is no all_gather.  Nothing is saved afterwards.  The rank waits.
+        """
 
     # ----- A step -----
 
     def on_step_start(self, ctx: Context) -> None:
-        """Before the batches of step ``ctx.global_step`` (from 0) are used.
+        """Before the batches of step ``ctx.global_step`` (from 0) are used: metrics of the step before.
 
         Nobody waits; Control takes effect at the end of this step.
         """
 
+    def on_backward_end(self, ctx: Context) -> None:
+        """After the backward pass of each micro-batch ``ctx.micro_batch``, with its loss and accuracy.
+
+        Nobody waits; Control takes effect at the end of the step after this one.
+        """
+
+    def on_substep_end(self, ctx: Context) -> None:
+        """After each micro-batch of a step but its last, directly after on_backward_end and with the same ctx.
+
+        Nobody waits; Control takes effect at the end of the step after this one.
+        """
+
+    def on_optimizer_step_start(self, ctx: Context) -> None:
+        """Before the optimizer step, after clipping: this step's ``metrics``, ``lr`` and ``grad_norm``.
+
+        Nobody waits; Control takes effect at the end of the step after this one.
+        """
+
+    def on_optimizer_step_end(self, ctx: Context) -> None:
+        """After the optimizer step, with the same ctx.  ``ctx.weights()`` are those that it left.
+
+        Nobody waits; Control takes effect at the end of the step after this one.
+        """
+
     def on_step_end(self, ctx: Context) -> None:
-        """After the optimizer step, with its ``ctx.metrics``, ``ctx.lr`` and ``ctx.grad_norm``.
+        """At the end of a step, with its ``ctx.metrics``, ``ctx.lr`` and ``ctx.grad_norm``; before its validation.
 
         Nobody waits; Control takes effect at the end of the step after this one.
         """
 
     def should_stop(self, ctx: Context) -> Optional[bool]:
-        """Polled once per step, directly after on_step_end; True is ``ctx.control.stop()``."""
+        """Polled once per step on every plugin and rank, directly after on_step_end and with the same ctx.
+
+        True is ``ctx.control.stop()``, with the plugin's name as the reason unless it gave one.
+        """
         return None
+
+    def on_log(self, ctx: Context) -> None:
+        """After a step whose line goes to metrics.jsonl, with that step's ctx.
+
+        Nobody waits; Control takes effect at the end of the step after this one.
+        """
 
     # ----- Validation -----
 
     def on_validate_start(self, ctx: Context) -> None:
-        """Before a validation.  The ranks wait."""
+        """Before a validation: metrics of the last step.  The ranks wait."""
 
     def on_validate_step_end(self, ctx: Context) -> None:
-        """After each batch of a validation.  The ranks wait."""
+        """After batch ``ctx.micro_batch`` of a validation, with its loss and accuracy.  The ranks wait."""
 
     def on_validate_end(self, ctx: Context) -> None:
         """After a validation: ``ctx.metrics`` holds its results, ``ctx.best_metric`` the lowest loss so far.
@@ -96,25 +161,79 @@ class Plugin:
         The ranks wait, and Control takes effect directly after this hook.
         """
 
+    # ----- Test -----
+
+    def on_test_start(self, ctx: Context) -> None:
+        """Before the test at the end of training, after the final save: metrics of the last step.  The ranks wait."""
+
+    def on_test_step_end(self, ctx: Context) -> None:
+        """After batch ``ctx.micro_batch`` of the test, with its loss and accuracy.  The ranks wait."""
+
+    def on_test_end(self, ctx: Context) -> None:
+        """After the test: ``ctx.metrics`` holds its results.  The ranks wait."""
+
     # ----- Checkpoints -----
 
     def on_save_start(self, ctx: Context) -> None:
-        """Before a checkpoint is written.  The ranks wait."""
+        """Before a checkpoint is written: metrics of the last step.  The ranks wait."""
 
     def on_save_end(self, ctx: Context) -> None:
-        """After a checkpoint is complete.  The ranks wait."""
+        """After a checkpoint is complete: metrics of the last step.  The ranks wait."""
 
     def on_load(self, ctx: Context) -> None:
         """After a checkpoint was loaded, and this plugin's state with it.  The ranks wait."""
 
-    # ----- Data -----
+    # ----- Samples of a captions data set -----
+
+    def transform_image(self, image: np.ndarray, ctx: Context) -> Any:
+        """Each training image, uint8 [H,W,3], before it is normalised; ``ctx.sample`` is its number, ``ctx.path`` its file.
+
+        `image` is read-only: return another array of the same shape, or a PIL image (``Image.fromarray(image)`` makes
+        one), or nothing to keep it.  All seeds are those of (run, plugin, hook, epoch, sample): whichever rank or
+        incarnation handles the sample, it comes out the same.  Plugins are chained in list order, `prefetch` steps
+        ahead; an exception fails the whole micro-batch, and the run file's ``on_poison`` says what becomes of it.
+        ``ctx.metrics`` are those of the last step before the batch was sent.
+        """
+        return None
+
+    def transform_caption(self, caption: str, ctx: Context) -> Optional[str]:
+        """Each training caption, before it is tokenised; ctx as in transform_image.
+
+        Return the new text (at most 64 KiB of UTF-8), or nothing to keep it.  Seeds, order and failures as there.
+        """
+        return None
+
+    def transform_sample(self, sample: Sample, ctx: Context) -> Any:
+        """Each training sample, after all transform_image and transform_caption; ctx as in transform_image.
+
+        Assign ``sample.image`` and ``sample.caption``; ``sample.path`` and ``sample.index`` are facts.  Return
+        nothing, the sample, or a dict with image, caption or both.  Seeds, order and failures as there.
+        """
+        return None
+
+    # ----- Batches -----
 
     def transform_train_batch(self, batch: Batch, ctx: Context) -> Optional[Any]:
-        """Each training micro-batch, `prefetch` steps before it is needed.
+        """Training micro-batch ``ctx.micro_batch`` of step ``ctx.global_step``, `prefetch` steps before it is needed.
 
         Change it through ``batch.mutable("x")`` or ``batch["x"] = array``; return nothing, the batch, or a dict of
         arrays to assign.  After an exception the run file's ``on_poison`` says what becomes of the batch.  Names and
-        types (and, once one batch was good, shapes) must stay.
+        types (and, once one batch was good, shapes) must stay.  ``ctx.metrics``, ``lr`` and ``grad_norm`` are those of
+        the last step before the batch was sent.
+        """
+        return None
+
+    def transform_validate_batch(self, batch: Batch, ctx: Context) -> Optional[Any]:
+        """Batch ``ctx.micro_batch`` of a validation, `prefetch` batches ahead: metrics of the last step.
+
+        Answers and failures as in transform_train_batch.
+        """
+        return None
+
+    def transform_test_batch(self, batch: Batch, ctx: Context) -> Optional[Any]:
+        """Batch ``ctx.micro_batch`` of the test, `prefetch` batches ahead: metrics of the last step.
+
+        Answers and failures as in transform_train_batch.
         """
         return None
 

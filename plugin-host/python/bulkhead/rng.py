@@ -22,6 +22,15 @@ _KEY = struct.Struct("<QQ")
 def call_key(run_seed: int, plugin: str, rank: int, hook: str, step: int, micro_batch: int) -> Key:
     """First 16 bytes, little endian, of the sha256 of the msgpack array of the six."""
     packed = msgpack.packb([run_seed, plugin, rank, hook, step, micro_batch])
+    return _key_of(packed)
+
+
+def sample_key(run_seed: int, plugin: str, hook: str, epoch: int, sample: int) -> Key:
+    """The same of the five: one sample of a sample hook.  Neither rank nor step is among them."""
+    return _key_of(msgpack.packb([run_seed, plugin, hook, epoch, sample]))
+
+
+def _key_of(packed: bytes) -> Key:
     return _KEY.unpack_from(hashlib.sha256(packed).digest())
 
 

@@ -61,13 +61,16 @@ class TorchBatch(MutableMapping):
                 )
 
 
-def to_numpy(name: str, value: Any) -> Tuple[str, np.ndarray]:
-    """(wire type, array) of a torch tensor on any device; shares memory where it is a dense one on the CPU."""
+def to_numpy(what: str, value: Any) -> Tuple[str, np.ndarray]:
+    """(wire type, array) of a torch tensor on any device; shares memory where it is a dense one on the CPU.
+
+    TypeError for another type; its sentence begins with `what`.
+    """
     if not isinstance(value, torch.Tensor):
-        raise TypeError(f'batch["{name}"] is {wire.a(type(value))}, not a tensor')
+        raise TypeError(f"{what} is {wire.a(type(value))}, not a tensor")
     dtype = str(value.dtype).split(".")[-1]
     if dtype not in wire.DTYPES:
-        raise TypeError(f'batch["{name}"] has type {value.dtype}, which is not carried')
+        raise TypeError(f"{what} has type {value.dtype}, which is not carried")
     value = value.detach().cpu().resolve_conj().resolve_neg()
     if dtype == "bfloat16":
         return dtype, value.contiguous().view(torch.int16).numpy().view(np.uint16)

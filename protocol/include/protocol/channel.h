@@ -54,7 +54,7 @@ Result<std::unique_ptr<Channel>> connect_channel(EventLoop& loop, const std::str
 // seen by the peer.
 class Listener {
  public:
-  class Router;  // channel.cpp
+  class Router;  // zeromq_channel.cpp
   explicit Listener(std::unique_ptr<Router> router);
   ~Listener();
   // What to connect to, with the real port where ":*" was asked for.

@@ -272,8 +272,8 @@ struct Answer {
   Seq seq;
   std::int64_t number = 0;
   std::optional<Failure> failure;  // raised where the plugin asked
-  Batch batch;                     // all_gather: tensors named "0", "1", … by rank, absent where the plugin was
-                                   // given up; weights: every parameter, in the model's order
+  Batch batch;  // all_gather: tensors named "0", "1", … by rank, absent where the plugin was
+                // given up; weights: every parameter, in the model's order
 
   static void visit(auto& self, auto&& field) {
     field("generation", self.generation);

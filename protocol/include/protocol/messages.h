@@ -17,7 +17,7 @@ namespace bulkhead {
 
 using Message = std::variant<Hello, Welcome, Refuse, Load, Loaded, LoadFailed, Configure, Configured, Attach,
                              Call, Reply, Progress, Note, Ask, Answer, StartWorker, StoreReady, AttachHost,
-                             HostReady, HostFault, HostLost, HostPost, GatherPart, GatherDone, RelayCall,
+                             HostReady, HostFault, HostLost, HostPost, GatherPart, GatherWanted, GatherDone, RelayCall,
                              RelaySupply, RelayWant, RelayOutcome, MetricsLine, EventLine, Stop, WorkerDone,
                              Heartbeat>;
 

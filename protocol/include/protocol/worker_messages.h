@@ -38,7 +38,8 @@ struct StartWorker {
   std::vector<PluginRoute> routes;  // in list order; plugins this rank talks to
   std::string resume;               // checkpoint directory; empty = fresh
   bool restarted = false;           // not the first incarnation of the ranks
-  std::vector<std::string> relays;  // by rank: where its calls to shared plugin processes reach rank 0; empty: none
+  std::vector<std::string>
+      relays;  // by rank: where its calls to shared plugin processes reach rank 0; empty: none
 
   static void visit(auto& self, auto&& field) {
     field("generation", self.generation);
@@ -168,7 +169,7 @@ struct GatherPart {
   static constexpr std::string_view kType = "gather_part";
   Generation generation;
   PluginId plugin;
-  std::string call;  // hook, step and count: the same on every rank
+  std::string call;  // "<position in the plugin's stream> <hook> at step <step>": the same on every rank
   std::int64_t number = 0;
   std::string state;  // part | over (returned without asking) | gone (the plugin was given up here)
   Batch batch;        // part: one tensor
@@ -180,6 +181,23 @@ struct GatherPart {
     field("number", self.number);
     field("state", self.state);
     field("batch", self.batch);
+  }
+};
+
+// Coordinator → worker: another rank asks in this call; say your part, or that
+// the call is over here.
+struct GatherWanted {
+  static constexpr std::string_view kType = "gather_wanted";
+  Generation generation;
+  PluginId plugin;
+  std::string call;
+  std::int64_t number = 0;
+
+  static void visit(auto& self, auto&& field) {
+    field("generation", self.generation);
+    field("plugin", self.plugin);
+    field("call", self.call);
+    field("number", self.number);
   }
 };
 
@@ -266,7 +284,8 @@ struct RelayOutcome {
   std::int64_t number = 0;
   std::string kind;  // answer | error | poison | given_up
   Control control;
-  Batch batch;
+  Batch batch;    // transforms
+  Batch weights;  // ctx.load_weights
   bool skip = false;
   bool abort = false;
   bool fatal = false;
@@ -281,6 +300,7 @@ struct RelayOutcome {
     field("kind", self.kind);
     field("control", self.control);
     field("batch", self.batch);
+    field("weights", self.weights);
     field("skip", self.skip);
     field("abort", self.abort);
     field("fatal", self.fatal);

@@ -25,6 +25,12 @@ class Witness(Plugin):
     def transform_train_batch(self, batch, ctx):
         self._see("transform_train_batch", ctx)
 
+    def transform_validate_batch(self, batch, ctx):
+        self._see("transform_validate_batch", ctx)
+
+    def transform_test_batch(self, batch, ctx):
+        self._see("transform_test_batch", ctx)
+
     def should_stop(self, ctx):
         self._see("should_stop", ctx)
         return False
@@ -42,7 +48,8 @@ def _sees(hook):
 
 
 for _hook in (
-    "setup on_train_start on_train_end on_epoch_start on_epoch_end on_step_start on_step_end on_validate_start "
-    "on_validate_step_end on_validate_end on_save_start on_save_end on_load"
+    "setup on_train_start on_train_end on_epoch_start on_epoch_end on_step_start on_backward_end on_substep_end "
+    "on_optimizer_step_start on_optimizer_step_end on_step_end on_log on_validate_start on_validate_step_end "
+    "on_validate_end on_test_start on_test_step_end on_test_end on_save_start on_save_end on_load"
 ).split():
     setattr(Witness, _hook, _sees(_hook))

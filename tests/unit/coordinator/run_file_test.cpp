@@ -257,14 +257,14 @@ TEST(ReadyRunFiles, AreAllRight) {
   context.plugins = {BULKHEAD_SOURCE_DIR "/plugins", "", ""};
   context.python = "/bin/sh";
   int read = 0;
-  for (const char* name : {"shakespeare", "mnist", "csv"}) {
+  for (const char* name : {"shakespeare", "mnist", "csv", "schedules", "averages", "repeat"}) {
     const auto run =
         read_run_file(BULKHEAD_SOURCE_DIR "/scripts/runs/" + std::string(name) + ".yaml", {}, context);
     ASSERT_TRUE(run.ok()) << run.error().message;
     EXPECT_EQ(run->config.name, name);
     ++read;
   }
-  EXPECT_EQ(read, 3);
+  EXPECT_EQ(read, 6);
 }
 
 }  // namespace

@@ -8,28 +8,16 @@
 #include "clean_text.h"
 #include "protocol/codec.h"
 #include "protocol/rng.h"
+#include "support/loaded_plugin.h"
 
 namespace bulkhead {
 namespace {
 
 const std::string kPlugins = BULKHEAD_BUILD_DIR "/tests/plugins/";
-constexpr Generation kOwn{7};
-
-Load load_of(const std::string& name, Value with = Value::object()) {
-  Load load;
-  load.config.file = kPlugins + name + ".so";
-  load.config.with = std::move(with);
-  load.facts.rank = 1;
-  load.facts.world_size = 2;
-  load.facts.run_seed = 42;
-  load.facts.plugin = "mine";
-  load.facts.run_dir = "/runs/x";
-  load.facts.map_loc = {{"cuda:0", "cpu"}};
-  return load;
-}
+constexpr Generation kOwn = LoadedPlugin::kOwn;
 
 LoadFailed failure_of(const Load& load) {
-  const auto loading = HookRunner::load(load, kOwn, [](const Message&) {});
+  const auto loading = HookRunner::load(load, kOwn);
   const auto* failed = std::get_if<LoadFailed>(&loading);
   return failed != nullptr ? *failed : LoadFailed{};
 }
@@ -37,29 +25,6 @@ LoadFailed failure_of(const Load& load) {
 std::string sentence_of(const Value& with) {
   return failure_of(load_of("options_probe", with)).failure.message;
 }
-
-// A loaded plugin with what it has sent.
-class Loaded {
- public:
-  explicit Loaded(const Load& load) : loading_(HookRunner::load(load, kOwn, [](const Message&) {})) {
-    if (const auto* failed = std::get_if<LoadFailed>(&loading_)) ADD_FAILURE() << failed->failure.message;
-  }
-  HookRunner& runner() { return *std::get<std::unique_ptr<HookRunner>>(loading_); }
-  Reply run(const Call& call) {
-    return runner().run(call, [this](const Message& message) { sent.push_back(message); });
-  }
-  Reply run(const std::string& hook, std::int64_t step = 0) {
-    Call call;
-    call.hook = hook;
-    call.seq = Seq{9};
-    call.context.global_step = step;
-    return run(call);
-  }
-  std::vector<Message> sent;
-
- private:
-  HookRunner::Loading loading_;
-};
 
 template <class T>
 Tensor tensor_of(const std::string& name, DType dtype, std::vector<std::int64_t> shape,
@@ -81,7 +46,7 @@ Call transform_call(std::int64_t step) {
 }
 
 TEST(HookRunner, FindsOutWhatThePluginIs) {
-  Loaded loaded(load_of("echo"));
+  LoadedPlugin loaded(load_of("echo"));
   const PluginTraits& traits = loaded.runner().traits();
   EXPECT_EQ(traits.hooks, (std::vector<std::string>{"on_train_start", "on_train_end", "on_epoch_start",
                                                     "on_step_end", "should_stop", "transform_train_batch",
@@ -94,7 +59,7 @@ TEST(HookRunner, FindsOutWhatThePluginIs) {
 }
 
 TEST(HookRunner, CountsAPluginWithoutStateDictAsStateless) {
-  Loaded loaded(load_of("no_arguments"));
+  LoadedPlugin loaded(load_of("no_arguments"));
   const PluginTraits& traits = loaded.runner().traits();
   EXPECT_EQ(traits.hooks, std::vector<std::string>{"on_step_end"});
   EXPECT_TRUE(traits.stateless);
@@ -104,7 +69,7 @@ TEST(HookRunner, CountsAPluginWithoutStateDictAsStateless) {
 }
 
 TEST(HookRunner, SeedsTheCallsGeneratorAsTheProtocolSays) {
-  Loaded loaded(load_of("echo"));
+  LoadedPlugin loaded(load_of("echo"));
   Call call;
   call.hook = "on_step_end";
   call.seed_rank = 3;
@@ -120,7 +85,7 @@ TEST(HookRunner, SeedsTheCallsGeneratorAsTheProtocolSays) {
 }
 
 TEST(HookRunner, RepliesToANotifyHookWithItsControl) {
-  Loaded loaded(load_of("echo"));
+  LoadedPlugin loaded(load_of("echo"));
   const Reply reply = loaded.run("on_step_end", 5);
   EXPECT_EQ(reply.generation, kOwn);
   EXPECT_EQ(reply.seq, Seq{9});
@@ -132,7 +97,7 @@ TEST(HookRunner, RepliesToANotifyHookWithItsControl) {
 }
 
 TEST(HookRunner, TellsTheHookEveryFactAndSendsNotesAtOnce) {
-  Loaded loaded(load_of("echo"));
+  LoadedPlugin loaded(load_of("echo"));
   Call call;
   call.hook = "on_epoch_start";
   call.seq = Seq{3};
@@ -155,7 +120,7 @@ TEST(HookRunner, TellsTheHookEveryFactAndSendsNotesAtOnce) {
 }
 
 TEST(HookRunner, MakesShouldStopAStopWithAReason) {
-  Loaded loaded(load_of("echo"));
+  LoadedPlugin loaded(load_of("echo"));
   EXPECT_FALSE(loaded.run("should_stop", 0).control.any());
   EXPECT_EQ(loaded.run("should_stop", 1).control.reason, "mine said should_stop");
   EXPECT_TRUE(loaded.run("should_stop", 1).control.stop);
@@ -163,7 +128,7 @@ TEST(HookRunner, MakesShouldStopAStopWithAReason) {
 }
 
 TEST(HookRunner, RepliesToATransformWithWhatChangedAndWhatWasKept) {
-  Loaded loaded(load_of("echo"));
+  LoadedPlugin loaded(load_of("echo"));
   const Call call = transform_call(0);
   const Reply reply = loaded.run(call);
   ASSERT_FALSE(reply.failure) << reply.failure->message;
@@ -178,7 +143,7 @@ TEST(HookRunner, RepliesToATransformWithWhatChangedAndWhatWasKept) {
 }
 
 TEST(HookRunner, MakesAnExceptionAnAnswerAndLivesOn) {
-  Loaded loaded(load_of("echo"));
+  LoadedPlugin loaded(load_of("echo"));
   const Reply reply = loaded.run("on_train_start");
   ASSERT_TRUE(reply.failure);
   EXPECT_EQ(reply.failure->type, "tests::Sorry");
@@ -188,7 +153,7 @@ TEST(HookRunner, MakesAnExceptionAnAnswerAndLivesOn) {
 }
 
 TEST(HookRunner, RepliesToAFailedTransformWithNothingElse) {
-  Loaded loaded(load_of("echo"));
+  LoadedPlugin loaded(load_of("echo"));
   const Reply wrong_type = loaded.run(transform_call(1));
   ASSERT_TRUE(wrong_type.failure);
   EXPECT_EQ(wrong_type.failure->type, "std::invalid_argument");
@@ -200,7 +165,7 @@ TEST(HookRunner, RepliesToAFailedTransformWithNothingElse) {
 }
 
 TEST(HookRunner, CarriesStateOutAndIn) {
-  Loaded loaded(load_of("echo"));
+  LoadedPlugin loaded(load_of("echo"));
   Call call;
   call.hook = "load_state_dict";
   call.state = Blob::of(std::string("a\0b", 3));
@@ -211,24 +176,24 @@ TEST(HookRunner, CarriesStateOutAndIn) {
 }
 
 TEST(HookRunner, AnswersAHookThatDoesNotExist) {
-  Loaded loaded(load_of("echo"));
+  LoadedPlugin loaded(load_of("echo"));
   EXPECT_EQ(loaded.run("on_moon_rise").failure->message, "there is no hook on_moon_rise");
 }
 
 TEST(HookRunner, GivesTheConstructorItsArgumentsFactsAndSeed) {
-  Loaded loaded(load_of("options_probe", {{"path", "p"},
-                                          {"patience", 5},
-                                          {"rate", 2},
-                                          {"loud", true},
-                                          {"steps", {1, 2}},
-                                          {"weights", {{"a", 1}}}}));
+  LoadedPlugin loaded(load_of("options_probe", {{"path", "p"},
+                                                {"patience", 5},
+                                                {"rate", 2},
+                                                {"loud", true},
+                                                {"steps", {1, 2}},
+                                                {"weights", {{"a", 1}}}}));
   Philox rng(call_key(42, "mine", 1, "__init__", 0, 0));
   EXPECT_EQ(loaded.run("state_dict").state.text(),
             "p 5 2.000000 loud 1 2 a1 1 " + std::to_string(rng.next()));
 }
 
 TEST(HookRunner, TakesASingleValueForAList) {
-  Loaded loaded(load_of("options_probe", {{"path", "p"}, {"steps", 4}}));
+  LoadedPlugin loaded(load_of("options_probe", {{"path", "p"}, {"steps", 4}}));
   EXPECT_TRUE(loaded.run("state_dict").state.text().starts_with("p 3 0.500000 4 1 "));
 }
 

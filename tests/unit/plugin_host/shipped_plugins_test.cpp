@@ -34,7 +34,7 @@ class ShippedPlugins : public testing::Test {
     load.config.with = std::move(with);
     load.facts.plugin = name;
     load.facts.run_dir = directory_.path().string();
-    return HookRunner::load(load, Generation{1}, [](const Message&) {});
+    return HookRunner::load(load, Generation{1});
   }
   std::unique_ptr<HookRunner> loaded(const std::string& name, Value with) const {
     auto loading = load(name, std::move(with));
@@ -48,7 +48,7 @@ class ShippedPlugins : public testing::Test {
   }
 
   static Reply run(HookRunner& runner, Call call) {
-    return runner.run(call, [](const Message&) {});
+    return runner.run(call, {[](const Message&) {}, nullptr});
   }
   static Reply notify(HookRunner& runner, const std::string& hook, std::int64_t step) {
     Call call;

@@ -151,7 +151,7 @@ TEST(CodecLimitsDeathTest, EncodingBeyondALimitIsOurBug) {
   EXPECT_DEATH(encode_and_log(stop), "a string of 1048577 bytes");
   Call call;
   call.batch = Batch(kMaxTensors + 1, Tensor{"x", DType::kBool, {0}, {}});
-  EXPECT_DEATH(encode_and_log(call), "an array of 257 items");
+  EXPECT_DEATH(encode_and_log(call), "an array of 4097 items");
   call.batch = {Tensor{"deep", DType::kBool, std::vector<std::int64_t>(kMaxDims + 1, 0), {}}};
   EXPECT_DEATH(encode_and_log(call), "deep");
   call.batch = {Tensor{"two", DType::kFloat32, {2}, Blob::of(std::string(7, 'x'))}};

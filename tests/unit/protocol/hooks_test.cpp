@@ -27,31 +27,48 @@ TEST(Hooks, FindsAHookByItsNameAndNothingElse) {
   EXPECT_EQ(find_hook(""), nullptr);
 }
 
+TEST(Hooks, SayWhatTheyHold) {
+  for (const HookInfo& hook : all_hooks()) EXPECT_FALSE(hook.holds.empty()) << hook.name;
+}
+
 TEST(Hooks, GivesEachPrefixItsKind) {
+  const std::set<std::string> samples = {"transform_image", "transform_caption", "transform_sample"};
   for (const HookInfo& hook : all_hooks()) {
-    if (hook.name.starts_with("transform_")) {
+    if (samples.contains(std::string(hook.name))) {
+      EXPECT_EQ(hook.kind, HookKind::kSample) << hook.name;
+    } else if (hook.name.starts_with("transform_")) {
       EXPECT_EQ(hook.kind, HookKind::kTransform) << hook.name;
     } else if (hook.name.ends_with("state_dict")) {
       EXPECT_EQ(hook.kind, HookKind::kState) << hook.name;
     } else {
       EXPECT_EQ(hook.kind, HookKind::kNotify) << hook.name;
     }
+    EXPECT_EQ(hook.moves_batch(), hook.name.starts_with("transform_")) << hook.name;
   }
 }
 
-TEST(Hooks, WaitsForEverythingButStepsAndTransforms) {
-  const std::set<std::string> unwaited = {"on_step_start", "on_step_end", "should_stop",
-                                          "transform_train_batch"};
+TEST(Hooks, WaitsForEverythingButWhatBelongsToAStep) {
+  const std::set<std::string> unwaited = {"on_step_start", "on_step_end",          "on_backward_end",
+                                          "on_log",        "on_substep_end",       "on_optimizer_step_start",
+                                          "should_stop",   "on_optimizer_step_end"};
   for (const HookInfo& hook : all_hooks()) {
-    EXPECT_EQ(hook.pace == HookPace::kStep, unwaited.contains(std::string(hook.name))) << hook.name;
-    EXPECT_EQ(hook.pace == HookPace::kStart, hook.name == "setup") << hook.name;
+    const bool step = unwaited.contains(std::string(hook.name)) || hook.moves_batch();
+    EXPECT_EQ(hook.pace == HookPace::kStep, step) << hook.name;
+    EXPECT_EQ(hook.pace == HookPace::kStart, hook.name == "setup" || hook.name == "configure") << hook.name;
   }
+}
+
+TEST(Hooks, NamesItsKindsAndPacesForPeople) {
+  EXPECT_EQ(name_of(HookKind::kSample), "transform (per sample)");
+  EXPECT_EQ(name_of(HookKind::kNotify), "notify");
+  EXPECT_EQ(name_of(HookPace::kWaited), "waited");
+  EXPECT_EQ(name_of(HookPace::kStart), "start");
 }
 
 TEST(NearestName, FindsTheHookThatWasMeant) {
   EXPECT_EQ(nearest_name("on_step_ends", names()), "on_step_end");
   EXPECT_EQ(nearest_name("on_validation_end", names()), "on_validate_end");
-  EXPECT_EQ(nearest_name("transform_batch", names()), "");
+  EXPECT_EQ(nearest_name("transform_captions", names()), "transform_caption");
   EXPECT_EQ(nearest_name("transfrom_train_batch", names()), "transform_train_batch");
   EXPECT_EQ(nearest_name("should_stp", names()), "should_stop");
 }

@@ -1,8 +1,11 @@
 #include "protocol/messages.h"
 
+#include <cstdint>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -37,7 +40,9 @@ TEST(Messages, FillEveryFieldOfTheirSamples) {
     const Value fresh =
         std::visit([](const auto& body) { return as_value(std::decay_t<decltype(body)>{}); }, message);
     for (const auto& [name, value] : sample.items()) {
-      EXPECT_TRUE(value != fresh.at(name) || name == "magic") << type_of(message) << "." << name;
+      // As texts: −0.0 is another value than 0.0 here.
+      EXPECT_TRUE(value.dump() != fresh.at(name).dump() || name == "magic")
+          << type_of(message) << "." << name;
     }
   }
 }
@@ -84,6 +89,51 @@ TEST(Control, AsksForSomethingWithAnyOneFlag) {
     control.merge(one);
     EXPECT_TRUE(control.*flag);
   }
+}
+
+Setting setting(const std::string& name, std::optional<double> value, std::int64_t plugin,
+                std::int64_t rank) {
+  return {name, value, plugin, rank};
+}
+
+TEST(Control, PutsSettingsBehindOneAnother) {
+  Control merged;
+  Control other;
+  other.settings = {setting("lr", 0.1, 0, 0), setting("lr", 0.2, 0, 0)};
+  EXPECT_TRUE(other.any());
+  merged.merge(other);
+  merged.merge(other);
+  EXPECT_EQ(merged.settings.size(), 4u);
+  EXPECT_FALSE(merged.stop || merged.save);
+}
+
+TEST(ChosenSettings, AreOneOfEachNameInTheOrderOfNames) {
+  EXPECT_TRUE(chosen({}).empty());
+  const auto all = chosen({setting("save_every", 5, 0, 0), setting("grad_accum", 2, 0, 0)});
+  ASSERT_EQ(all.size(), 2u);
+  EXPECT_EQ(all[0].name, "grad_accum");
+  EXPECT_EQ(all[1], setting("save_every", 5, 0, 0));
+}
+
+TEST(ChosenSettings, AreTheLastPluginsInListOrderWhoeverSpokeFirst) {
+  const Setting first = setting("lr", 0.1, 0, 0);
+  const Setting last = setting("lr", 0.2, 3, 1);
+  EXPECT_EQ(chosen({first, last}), std::vector<Setting>{last});
+  EXPECT_EQ(chosen({last, first}), std::vector<Setting>{last});
+}
+
+TEST(ChosenSettings, AreTheLowestRanksWithinAPlugin) {
+  const Setting low = setting("lr", 0.1, 2, 0);
+  const Setting high = setting("lr", 0.2, 2, 1);
+  EXPECT_EQ(chosen({low, high}), std::vector<Setting>{low});
+  EXPECT_EQ(chosen({high, low}), std::vector<Setting>{low});
+}
+
+TEST(ChosenSettings, AreWhatARankSaidLast) {
+  const Setting earlier = setting("lr", 0.1, 2, 0);
+  const Setting back_to_schedule = setting("lr", std::nullopt, 2, 0);
+  EXPECT_EQ(chosen({earlier, back_to_schedule}), std::vector<Setting>{back_to_schedule});
+  EXPECT_EQ(chosen({back_to_schedule, setting("lr", 0.3, 2, 1), earlier}), std::vector<Setting>{earlier});
 }
 
 TEST(Refusal, LetsInWhoSpeaksTheSameVersionAndKnowsTheSecret) {

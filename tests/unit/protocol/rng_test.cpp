@@ -73,6 +73,24 @@ TEST(CallKey, DependsOnEachField) {
   EXPECT_NE(call_key(1, "p", 0, "h", 2, 4), key);
 }
 
+// sha256(msgpack.packb([1, "flip", "transform_image", 0, 0])).digest()[:16], as two little-endian words; the
+// second one of [-7, "näher", "transform_caption", 3, 10_000_000_000].
+TEST(SampleKey, IsTheHashOfItsFields) {
+  EXPECT_EQ(sample_key(1, "flip", "transform_image", 0, 0),
+            (Philox::Key{0xdcee860a2be6c42c, 0x16af2f1b8afa1d5b}));
+  EXPECT_EQ(sample_key(-7, "n\u00e4her", "transform_caption", 3, 10'000'000'000),
+            (Philox::Key{0xaa224233fa11a6a9, 0x52bf2c1cdc595d71}));
+}
+
+TEST(SampleKey, DependsOnEachField) {
+  const Philox::Key key = sample_key(1, "p", "h", 2, 3);
+  EXPECT_NE(sample_key(2, "p", "h", 2, 3), key);
+  EXPECT_NE(sample_key(1, "q", "h", 2, 3), key);
+  EXPECT_NE(sample_key(1, "p", "g", 2, 3), key);
+  EXPECT_NE(sample_key(1, "p", "h", 3, 2), key);
+  EXPECT_NE(sample_key(1, "p", "h", 2, 4), key);
+}
+
 TEST(StreamKey, IsTheHashOfItsFields) {
   const std::array<std::int64_t, 1> epoch{5};
   EXPECT_EQ(stream_key(1, "sampler", epoch), (Philox::Key{0xc9c7271dfb64705f, 0x0b1451acce93f45d}));

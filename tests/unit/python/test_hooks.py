@@ -16,6 +16,13 @@ def test_the_table_is_that_of_cpp():
     assert [name for name, _ in table] == list(hooks.HOOKS)
 
 
+def test_who_waits_for_what_is_as_in_cpp():
+    source = (ROOT / "protocol" / "src" / "hooks.cpp").read_text()
+    paces = dict(re.findall(r'HookInfo\{"(\w+)",\s*kNotify,\s*k(\w+),', source))
+    for pace, names in (("Start", hooks.START), ("Step", hooks.STEP), ("Waited", hooks.WAITED)):
+        assert sorted(names) == sorted(name for name in paces if paces[name] == pace)
+
+
 def test_every_hook_is_a_documented_method_that_does_nothing():
     for hook in hooks.HOOKS:
         assert getattr(Plugin, hook).__doc__
@@ -40,6 +47,12 @@ def test_public_names_of_plugin_are_hooks_and_class_attributes_only():
         ("_setup", ""),
         ("setup", ""),
         ("state", ""),
+        ("configuer", "configure"),
+        ("confgure", "configure"),
+        ("config", ""),
+        ("transfrom_caption", "transform_caption"),
+        ("no_log", "on_log"),
+        ("transform", ""),
     ],
 )
 def test_a_slip_of_the_fingers_is_noticed_and_honest_names_are_not(name, meant):

@@ -84,6 +84,88 @@ def test_what_is_not_there_is_named(plugin_file, tmp_path):
     assert (stage, key) == ("find", "use") and message.startswith('there is no module "no_such_pkg" in ')
 
 
+# ----- Short names -----
+
+NAMED = """from bulkhead import Plugin, register
+@register("ema")
+class MovingAverage(Plugin): pass
+class Other(Plugin): pass
+"""
+
+
+def test_a_class_is_found_by_its_short_name_and_by_its_own(plugin_file):
+    assert load(plugin_file(NAMED, class_name="ema")).traits["class_name"] == "MovingAverage"
+    assert load(plugin_file(NAMED, class_name="MovingAverage")).traits["class_name"] == "MovingAverage"
+    assert load(plugin_file(NAMED, class_name="Other")).traits["class_name"] == "Other"
+
+
+@pytest.mark.parametrize("wrong, right", [("emma", "ema"), ("MovingAvrage", "MovingAverage"), ("other", "Other")])
+def test_the_nearest_name_is_one_of_either_kind(plugin_file, wrong, right):
+    message = f'plug.py has no class "{wrong}"; did you mean "{right}"?'
+    assert refusal(plugin_file(NAMED, class_name=wrong)) == ("find", "use", message)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('@register("ema")\nclass A(Plugin): pass\n@register("ema")\nclass B(Plugin): pass',
+         'plug.py has two plugins named "ema": B (plug.py:5) and A (plug.py:3); rename one'),
+        ('@register("B")\nclass A(Plugin): pass\nclass B(Plugin): pass',
+         'plug.py has two plugins named "B": A (plug.py:3) and B (plug.py:5); rename one'),
+        ("class A(Plugin): pass\n\nclass A(Plugin): pass",
+         'plug.py has two plugins named "A", on lines 3 and 5; rename one'),
+    ],
+)  # fmt: skip
+def test_two_classes_of_one_name_are_refused_with_both_places(plugin_file, text, message):
+    config = plugin_file(f"from bulkhead import Plugin, register\n\n{text}\n", class_name="A")
+    stage, key, found = refusal(config)
+    assert (stage, key) == ("check", "use") and found == message
+
+
+def test_helpers_of_one_name_are_nobodys_business(plugin_file):
+    text = HEAD + "class H: pass\nclass H: pass\nclass P(Plugin): pass\n"
+    assert load(plugin_file(text)).traits["class_name"] == "P"
+
+
+@pytest.mark.parametrize(
+    "decorated, message",
+    [
+        ("@register\nclass P(Plugin): pass", 'TypeError: register needs a name, as in @register("ema"), not <class'),
+        ("@register('a:b')\nclass P(Plugin): pass", "ValueError: register: 'a:b' cannot be written in `use: FILE:NAME`"),
+        ("@register('')\nclass P(Plugin): pass", "ValueError: register: '' cannot be written in `use: FILE:NAME`"),
+        ("@register('x')\nclass P: pass", 'TypeError: @register("x") is for classes derived from bulkhead.Plugin, not'),
+        ("@register('x')\n@register('y')\nclass P(Plugin): pass",
+         'ValueError: P is registered as "y" already, so it cannot be "x" too'),
+    ],
+)  # fmt: skip
+def test_what_is_no_name_or_no_plugin_cannot_be_registered(plugin_file, decorated, message):
+    stage, _, found = refusal(plugin_file("from bulkhead import Plugin, register\n" + decorated))
+    assert stage == "import" and message in found
+
+
+def test_two_files_of_one_basename_are_two_plugins(plugin_file):
+    text = "from bulkhead import Plugin, register\n@register('it')\nclass P(Plugin):\n  side = "
+    left, right = plugin_file(text + "'left'", name="a/plug.py"), plugin_file(text + "'right'", name="b/plug.py")
+    for config, side in ((left, "left"), (right, "right"), (left, "left")):
+        loaded = load({**config, "class_name": "it"})
+        assert loaded.plugin.side == side
+    assert load(left).traits["checksum"] != load(right).traits["checksum"]
+
+
+@pytest.mark.parametrize("use", ["", "Inner", "inner", "Alias"])
+def test_a_class_from_a_sub_module_can_be_re_exported_by_a_file(plugin_file, tmp_path, use):
+    folder = tmp_path / f"sub_of_{use or 'none'}"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "deep.py").write_text(
+        "from bulkhead import Plugin, register\n@register('inner')\nclass Inner(Plugin):\n  def setup(self, ctx): pass\n"
+    )
+    name = "Inner as Alias" if use == "Alias" else "Inner"
+    config = plugin_file(f"from {folder.name}.deep import {name}\n", name=f"re_{use}.py", class_name=use)
+    loaded = load(config)
+    assert (loaded.traits["class_name"], loaded.hooks) == ("Inner", ["setup"])
+
+
 # ----- Importing and constructing -----
 
 
@@ -127,12 +209,24 @@ def test_attributes_that_will_not_survive_are_warned_about(plugin_file, capsys):
         ("def on_step_ned(self, ctx): pass",
          'P.on_step_ned: there is no hook "on_step_ned"; did you mean "on_step_end"?'),
         ("def transform_batch(self, batch, ctx): pass",
-         'P.transform_batch: there is no hook "transform_batch"; did you mean "transform_train_batch"?'),
+         'P.transform_batch: there is no hook "transform_batch"; did you mean "transform_test_batch"?'),
         ("def should_save(self, ctx): pass",
          'P.should_save: there is no hook "should_save"; did you mean "should_stop"?'),
         ("def setpu(self, ctx): pass",
          'P.setpu is no hook but is named almost like one: did you mean "setup"? '
          "If not, begin its name with an underscore"),
+        ("def configuer(self, config, ctx): pass",
+         'P.configuer is no hook but is named almost like one: did you mean "configure"? '
+         "If not, begin its name with an underscore"),
+        ("def configure(self, config): pass", "P.configure must take (self, config, ctx), not (self, config)"),
+        ("def transform_caption(self, caption): pass",
+         "P.transform_caption must take (self, caption, ctx), not (self, caption)"),
+        ("def transform_image(self): pass", "P.transform_image must take (self, image, ctx), not (self)"),
+        ("def transform_sample(self, ctx): pass", "P.transform_sample must take (self, sample, ctx), not (self, ctx)"),
+        ("def on_model_save(self, ctx): pass",
+         'P.on_model_save: there is no hook "on_model_save"; did you mean "on_save_end"?'),
+        ("steers = False\ndef transform_caption(self, caption, ctx): pass",
+         "P says `steers = False`, so it cannot have transform_caption: it only watches"),
         ("setup = 3", "P.setup is a hook and must be a method, not 3"),
         ("def on_step_end(self): pass", "P.on_step_end must take (self, ctx), not (self)"),
         ("def transform_train_batch(self, batch): pass",
@@ -152,13 +246,14 @@ def test_a_wrong_class_is_refused_with_a_sentence(plugin_file, text, message):
     assert refusal(plugin_file(body(text))) == ("check", "use", message)
 
 
-def test_a_transform_in_job_scope_must_be_stateless(plugin_file):
-    text = body("def transform_train_batch(self, batch, ctx): pass")
-    assert refusal(plugin_file(text), "job") == (
+@pytest.mark.parametrize("hook", ["transform_train_batch", "transform_test_batch", "transform_image"])
+@pytest.mark.parametrize("scope", ["job", "node"])
+def test_a_transform_in_a_shared_process_must_be_stateless(plugin_file, hook, scope):
+    text = body(f"def {hook}(self, it, ctx): pass")
+    assert refusal(plugin_file(text), scope) == (
         "check", "use",
-        "P has transform_train_batch and scope job, so it must say `stateless = True`; "
-        "use scope rank to keep state")  # fmt: skip
-    assert load(plugin_file(text + "\n    stateless = True\n"), "job").traits["stateful"] is False
+        f"P has {hook} and scope {scope}, so it must say `stateless = True`; use scope rank to keep state")  # fmt: skip
+    assert load(plugin_file(text + "\n    stateless = True\n"), scope).traits["stateful"] is False
 
 
 def test_all_forms_of_methods_are_accepted(plugin_file):

@@ -1,11 +1,12 @@
 """ctx.rng and the seeds of calls against what the C++ ones give."""
 
+import hashlib
 import random
 
 import numpy as np
 import pytest
 
-from bulkhead.rng import GlobalSeeds, Rng, call_key
+from bulkhead.rng import GlobalSeeds, Rng, call_key, sample_key
 
 # What protocol/src/rng.cpp gave for run seed -5, plugin "early", rank 1, hook "on_step_end", step 70000, micro-batch 2.
 KEY = (8993379190039345955, 14567444168866717576)
@@ -23,6 +24,19 @@ BELOW = [(10, 0), (1000003, 377155)]  # the next two
 
 def test_the_key_of_a_call_is_that_of_cpp():
     assert call_key(-5, "early", 1, "on_step_end", 70000, 2) == KEY
+
+
+def test_the_key_of_a_sample_is_that_of_cpp():
+    # The numbers of tests/unit/protocol/rng_test.cpp, which were computed by hand with msgpack and hashlib.
+    assert sample_key(1, "flip", "transform_image", 0, 0) == (0xDCEE860A2BE6C42C, 0x16AF2F1B8AFA1D5B)
+    assert sample_key(-7, "näher", "transform_caption", 3, 10_000_000_000) == (0xAA224233FA11A6A9, 0x52BF2C1CDC595D71)
+
+
+def test_the_key_of_a_sample_is_the_hash_of_its_five_fields_spelled_out():
+    packed = b"\x95\x07\xa4plug\xb1transform_caption\x02\xcd\x01\x2c"  # [7, "plug", "transform_caption", 2, 300]
+    digest = hashlib.sha256(packed).digest()
+    expected = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:16], "little")
+    assert sample_key(7, "plug", "transform_caption", 2, 300) == expected
 
 
 def test_draws_what_cpp_draws():

@@ -6,7 +6,7 @@ import msgpack
 import numpy as np
 import pytest
 
-from bulkhead import Plugin, loader, messages, state
+from bulkhead import Plugin, loader, messages, samples, state, testing
 from bulkhead.context import Facts
 from bulkhead.rng import GlobalSeeds, Rng, call_key
 from bulkhead.runner import Runner
@@ -22,7 +22,9 @@ class Bench:
         config = {"with": given}
         self.loaded = loader.construct(cls, config, "rank")
         self.sent = []
-        self.runner = Runner(self.loaded, FACTS, GlobalSeeds() if seeded else None, self._send)
+        self.answers = {}  # number of the question → its answer
+        seeds = GlobalSeeds() if seeded else None
+        self.runner = Runner(self.loaded, FACTS, seeds, self._send, lambda seq, number: self.answers[number])
 
     def _send(self, envelope, payloads):
         frames = messages.frames_of(envelope, payloads)
@@ -49,7 +51,7 @@ def test_a_notify_hook_gets_ctx_and_answers_with_control():
     reply, _ = Bench(P).call("on_step_end", global_step=3, lr=0.5, metrics={"loss": 2.0})
     assert reply["failure"] is None and reply["seconds"] >= 0
     assert reply["control"] == {"stop": True, "stop_epoch": False, "save": True, "validate": False, "log": False,
-                                "reason": "enough"}  # fmt: skip
+                                "reason": "enough", "settings": []}  # fmt: skip
 
 
 def test_every_field_of_ctx_can_be_read():
@@ -58,7 +60,7 @@ def test_every_field_of_ctx_can_be_read():
             names = """
                 rank local_rank node_rank world_size local_world_size is_distributed is_main device map_loc generation
                 scope epoch global_step step_in_epoch epoch_length max_steps max_epochs micro_batch lr grad_norm
-                metrics best_metric project run_dir call_id replaying rng control"""
+                metrics best_metric project run_dir call_id replaying exception sample path rng control"""
             for name in names.split():
                 getattr(ctx, name)
             with pytest.raises(AttributeError):
@@ -177,6 +179,108 @@ def test_an_exception_is_an_answer_and_nothing_of_the_call_is_left():
     assert "in on_step_end" in failure["traceback"] and "/runner.py" not in failure["traceback"]
     assert bench.call("on_step_end", global_step=1)[0]["failure"]["message"] == "an exception that cannot be printed"
     assert bench.call("on_step_end", global_step=2)[0]["failure"]["type"] == "GeneratorExit"
+
+
+class Expected(Exception):
+    pass
+
+
+class Child(Expected):
+    pass
+
+
+@pytest.mark.parametrize("error, fatal", [(Expected("e"), True), (Child("c"), True), (ValueError("v"), False)])
+@pytest.mark.parametrize("hook", ["setup", "on_step_end", "transform_train_batch", "transform_caption", "state_dict"])
+def test_an_exception_of_raises_is_fatal_with_its_subclasses(hook, error, fatal):
+    class P(Plugin):
+        raises = (Expected,)
+
+    def method(self, *_):
+        raise error
+
+    setattr(P, hook, method)
+    batch = testing.tensors_of(samples.batch_of(None, ["a"], ["p"], [0])) if hook == "transform_caption" else BATCH
+    reply, _ = Bench(P).call(hook, batch)
+    assert (reply["fatal"], reply["failure"]["message"]) == (fatal, str(error))
+
+
+def test_a_call_of_a_rank_that_shares_the_process_says_whose_it_is():
+    class P(Plugin):
+        def on_step_end(self, ctx):
+            self.seen = ctx.rank, ctx.local_rank, ctx.device, ctx.is_main, ctx.map_loc
+
+    bench = Bench(P)
+    bench.call("on_step_end", rank=0, local_rank=2, device="cuda:2")
+    assert bench.loaded.plugin.seen == (0, 2, "cuda:2", True, {"cuda:0": "cuda:2"})
+    bench.call("on_step_end")
+    assert bench.loaded.plugin.seen == (1, 0, "cpu", False, {})
+
+
+def test_on_exception_is_told_why():
+    class P(Plugin):
+        def on_exception(self, ctx):
+            ctx.log(ctx.exception)
+
+    bench = Bench(P)
+    bench.call("on_exception", exception="ema: ValueError: no")
+    assert bench.sent[0][0]["text"] == "ema: ValueError: no"
+
+
+# ----- Configure -----
+
+
+def configured(give, **attributes):
+    class P(Plugin):
+        def configure(self, config, ctx):
+            return give(config, ctx)
+
+    for name, value in attributes.items():
+        setattr(P, name, value)
+    return Bench(P).runner.configure({"name": "run", "optimizer": {"lr": 0.1}})
+
+
+def test_configure_gives_its_changes_as_they_are():
+    def give(config, ctx):
+        return {"optimizer.lr": config["optimizer"]["lr"] / 2, "train": {"accumulate": np.int64(4)}, "list": (1, None)}
+
+    assert configured(give) == {
+        "type": "configured", "generation": 4, "failure": None,
+        "changes": {"optimizer.lr": 0.05, "train": {"accumulate": 4}, "list": [1, None]}}  # fmt: skip
+
+
+def test_configure_may_change_nothing():
+    assert configured(lambda config, ctx: None)["changes"] == {}
+    assert configured(lambda config, ctx: config.clear())["failure"] is None
+
+
+def test_configure_is_seeded_as_itself(capsys):
+    drawn = configured(lambda config, ctx: {"raw": [random.random(), ctx.rng.random()]})["changes"]["raw"]
+    key = call_key(7, "plug", 1, "configure", 0, 0)
+    assert drawn == [random.Random(key[0]).random(), Rng.of_key(key).random()]
+    configured(lambda config, ctx: ctx.log("halved"))
+    assert capsys.readouterr().out == "halved\n"
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ([1], "configure returned a list; it must return nothing or a dict of changes"),
+        ({"a": object()}, "configure's changes: an object cannot be sent; use numbers, strings, lists and dicts"),
+        ({1: 2}, "configure's changes: the key 1 is not a string"),
+        ({"a": 2**70}, f"configure's changes: {2**70} does not fit in 64 bits"),
+        ({"a": ["x" * 200_000] * 30}, "a message of 6000"),
+    ],
+)
+def test_changes_that_cannot_be_sent_are_a_type_error(changes, message):
+    answer = configured(lambda config, ctx: changes)
+    assert answer["changes"] == {} and answer["failure"]["type"] == "TypeError"
+    assert answer["failure"]["message"].startswith(message)
+
+
+def test_what_configure_raises_is_told_and_there_is_nobody_to_ask():
+    assert configured(lambda config, ctx: config["modle"])["failure"]["type"] == "KeyError"
+    assert "is not for configure" in configured(lambda config, ctx: ctx.all_gather(1))["failure"]["message"]
+    assert "does not know" in Bench(Counter).call("configure")[0]["failure"]["message"]
 
 
 def test_a_huge_traceback_is_cut():

@@ -12,8 +12,8 @@ from bulkhead import messages, wire
 from bulkhead.wire import Malformed
 
 
-READ = ("attach", "call", "load", "refuse", "stop", "welcome")  # by a host
-WRITTEN = ("heartbeat", "hello", "load_failed", "loaded", "note", "progress", "reply")
+READ = ("answer", "attach", "call", "configure", "load", "refuse", "stop", "welcome")  # by a host
+WRITTEN = ("ask", "configured", "heartbeat", "hello", "load_failed", "loaded", "note", "progress", "reply")
 NOT_READ = {  # what only the coordinator needs of a plugin's entry in the run file
     f"load.config.{name}"
     for name in ("scope", "prefetch", "deadline_seconds", "deadline_given", "on_failure", "on_poison", "check_finite",
@@ -25,14 +25,20 @@ def envelope_of(name):
     return wire.unpack(golden.FRAMES[name])
 
 
+def sizes_in(value):
+    """Of the tensors and states that an envelope names, in order."""
+    if type(value) is dict and value.keys() == {"name", "dtype", "shape"}:
+        return [wire.tensor_size(value["dtype"], value["shape"])]
+    if type(value) is dict and value.keys() == {"bytes"}:
+        return [value["bytes"]]
+    items = value.values() if type(value) is dict else value if type(value) is list else ()
+    return [size for item in items for size in sizes_in(item)]
+
+
 def payloads_of(name):
-    """The bytes after the envelope, cut as its tensors and its state say."""
-    rest, sizes = wire.Bytes(golden.FRAMES[name]), []
-    if name in ("call", "reply"):
-        envelope = envelope_of(name)
-        sizes = [wire.tensor_size(tensor["dtype"], tensor["shape"]) for tensor in envelope["batch"]]
-        sizes.append(envelope["state"]["bytes"])
-    payloads = [rest.take(size) for size in sizes]
+    """The bytes after the envelope, cut as its tensors and its states say."""
+    rest = wire.Bytes(golden.FRAMES[name])
+    payloads = [rest.take(size) for size in sizes_in(envelope_of(name))]
     rest.finish()
     return payloads
 
@@ -65,21 +71,21 @@ def test_reads_every_field_that_cpp_writes(name):
     assert kind == name
     expected = envelope_of(name)
     assert expected.pop("type") == name
-    if name == "call":  # those have bytes: below
-        for key in ("batch", "state"):
-            del fields[key], expected[key]
+    for key in {"call": ("batch", "state"), "answer": ("batch",)}.get(name, ()):  # those have bytes: below
+        del fields[key], expected[key]
     assert differences(name, fields, expected) == (NOT_READ if name == "load" else set())
 
 
-def test_reads_the_bytes_of_a_call():
-    _, call = messages.decode(golden.FRAMES["call"])
+@pytest.mark.parametrize("name", ["call", "answer"])
+def test_reads_the_bytes_of_a_message(name):
+    _, fields = messages.decode(golden.FRAMES[name])
     arrays = {
-        name: np.frombuffer(data, wire.DTYPES[dtype]).reshape(shape) for name, dtype, shape, data in call["batch"]
+        name: np.frombuffer(data, wire.DTYPES[dtype]).reshape(shape) for name, dtype, shape, data in fields["batch"]
     }
     assert {name: (array.dtype.name, array.tolist()) for name, array in arrays.items()} == {
         "input_ids": ("int64", [[1, 2]]), "weight": ("float32", 1.0), "none": ("bool", [])}  # fmt: skip
     assert arrays["none"].shape == (0, 4)
-    assert call["state"] == b"bytes of state"
+    assert fields.get("state") == (b"bytes of state" if name == "call" else None)
 
 
 # What this package always says the same way, where the recorded message has every field set.
@@ -95,18 +101,20 @@ def built(name):
     state = b"bytes of state"
     build = {
         "hello": lambda: messages.hello(e["generation"], e["rank"], e["plugin"], e["pid"], e["secret"]),
+        "ask": lambda: messages.ask(e["generation"], e["seq"], e["number"], e["what"], tensors),
+        "configured": lambda: messages.configured(e["generation"], e["changes"], e["failure"]),
         "heartbeat": lambda: messages.heartbeat(e["generation"]),
         "loaded": lambda: messages.loaded(e["generation"], e["traits"]),
         "load_failed": lambda: messages.load_failed(e["generation"], e["stage"], e["key"], e["failure"]),
         "progress": lambda: messages.progress(e["generation"], e["seq"], e["detail"]),
         "note": lambda: messages.note(e["generation"], e["seq"], e["text"], e["metrics"]),
         "reply": lambda: messages.reply(e["generation"], e["seq"], e["hook"], e["seconds"], failure=e["failure"],
-                                        asked=messages.control(e["control"]), batch=tensors, kept=e["kept"],
+                                        fatal=e["fatal"], asked=messages.control(e["control"]), batch=tensors, kept=e["kept"],
                                         state=state),
     }  # fmt: skip
     message = build[name]()
     message.update({key: e[key] for key in FIXED.get(name, ())})
-    return message, [*arrays, state] if name == "reply" else []
+    return message, {"reply": [*arrays, state], "ask": arrays}.get(name, [])
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -173,7 +181,7 @@ TENSOR = {"name": "x", "dtype": "float32", "shape": [2]}
         ([call_with(batch=[{**TENSOR, "shape": [2**40, 2**40]}])], 'batch "x" is too large'),
         ([call_with(batch=[{**TENSOR, "shape": [1] * 9}])], 'batch "x" has too many dimensions'),
         ([call_with(batch=[{**TENSOR, "dtype": "int4"}])], 'batch "x" "int4" is not a tensor type'),
-        ([call_with(batch=[TENSOR] * 257)], "batch holds too many tensors"),
+        ([call_with(batch=[TENSOR] * 4097)], "batch holds too many tensors"),
         ([call_with(state={"bytes": -1})], "state has a negative size"),
         ([call_with(state={})], 'state has no "bytes"'),
         ([msgpack.packb({"type": "stop", "reason": "x" * (2 << 20)})], "not an envelope"),

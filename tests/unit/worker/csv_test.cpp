@@ -59,7 +59,7 @@ TEST_F(CsvFile, StandardisesWithTheTrainingRowsAlone) {
   const auto table = load("x,label,y\n1,b,5\n3,a,5\n2,a,5\n100,b,9\n");
   ASSERT_TRUE(table) << table.error().message;
   EXPECT_EQ(table->rows, 4);
-  EXPECT_EQ(table->train_rows, 3);
+  EXPECT_EQ(table->sizes.train, 3);
   EXPECT_EQ(table->columns, (std::vector<std::string>{"x", "y"}));
   EXPECT_EQ(table->classes, (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(table->labels, (std::vector<std::int64_t>{1, 0, 0, 1}));
@@ -69,6 +69,30 @@ TEST_F(CsvFile, StandardisesWithTheTrainingRowsAlone) {
   // y is constant in the training rows, so it is only centred.
   EXPECT_FLOAT_EQ(table->features[1], 0.0F);
   EXPECT_FLOAT_EQ(table->features[7], 4.0F);
+}
+
+TEST_F(CsvFile, KeepsItsLastRowsForTheTestAndThoseBeforeForValidation) {
+  std::ofstream(path_, std::ios::binary) << "x,label\n1,a\n2,b\n3,a\n4,b\n5,a\n6,b\n7,a\n8,b\n9,a\n10,b\n";
+  DataConfig config;
+  config.type = "csv";
+  config.path = path_.string();
+  config.target = "label";
+  config.validation_fraction = 0.2;
+  config.test_fraction = 0.3;
+  const auto table = load_csv(config);
+  ASSERT_TRUE(table) << table.error().message;
+  EXPECT_EQ(table->sizes.train, 5);
+  EXPECT_EQ(table->sizes.validation, 2);
+  EXPECT_EQ(table->sizes.test, 3);
+  // 1 … 5 train: their mean is 3 and their deviation √2.
+  EXPECT_FLOAT_EQ(table->features[9], 7.0F / std::sqrt(2.0F));
+}
+
+TEST_F(CsvFile, NamesTheKeysThatLeaveNoRowForTraining) {
+  const auto table = load("x,label\n1,a\n2,b\n", "label", 0.9);
+  ASSERT_FALSE(table);
+  EXPECT_EQ(table.error().message, "data.validation_fraction: with data.test_fraction it leaves no row of " +
+                                       path_.string() + " for training");
 }
 
 TEST_F(CsvFile, SortsIntegerLabelsByNumber) {
@@ -116,7 +140,7 @@ TEST(Csv, ReadsTheDigits) {
   const auto table = load_csv(config);
   ASSERT_TRUE(table) << table.error().message;
   EXPECT_EQ(table->rows, 2000);
-  EXPECT_EQ(table->train_rows, 1800);
+  EXPECT_EQ(table->sizes.train, 1800);
   EXPECT_EQ(table->columns.size(), 16U);
   EXPECT_EQ(table->classes.size(), 10U);
   EXPECT_EQ(table->labels.front(), 5);  // MNIST's first training digit

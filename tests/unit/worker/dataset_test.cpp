@@ -1,4 +1,4 @@
-// Batches of all three kinds of data, and the check of batches from outside.
+// Batches of all four kinds of data, and the check of batches from outside.
 #include "data/dataset.h"
 
 #include <array>
@@ -80,10 +80,91 @@ TEST(Dataset, GivesRowsOfATableFromTheRightSplit) {
   EXPECT_TRUE(check_batch(batch, digits.facts()));
 }
 
+TEST(Dataset, GivesEveryTypeATestWhereOneIsAskedFor) {
+  struct Expected {
+    DataConfig config;
+    std::int64_t train, validation, test;
+  };
+  auto text = config_of("text", "shakespeare/input.txt");
+  auto csv = config_of("csv", "csv/digits.csv");
+  csv.target = "digit";
+  auto mnist = config_of("mnist", "mnist");
+  auto captions = config_of("captions", "captions");
+  for (DataConfig* config : {&text, &csv, &mnist, &captions}) {
+    config->validation_fraction = 0.1;
+    config->test_fraction = 0.2;
+  }
+  const std::vector<Expected> all = {{text, (780775 - 1) / 8, (111540 - 1) / 8, (223079 - 1) / 8},
+                                     {csv, 1400, 200, 400},
+                                     {mnist, 54000, 6000, 10000},
+                                     {captions, 7, 1, 2}};
+  for (const auto& expected : all) {
+    const Dataset dataset = load(expected.config);
+    EXPECT_EQ(dataset.train_size(), expected.train) << expected.config.type;
+    EXPECT_EQ(dataset.validation_size(), expected.validation) << expected.config.type;
+    EXPECT_EQ(dataset.test_size(), expected.test) << expected.config.type;
+    for (const Split split : {Split::kTrain, Split::kValidation, Split::kTest}) {
+      const std::int64_t last = dataset.size(split) - 1;
+      const auto batch = dataset.gather(split, std::span(&last, 1));
+      const auto fits = check_batch(batch, dataset.facts());
+      EXPECT_TRUE(fits) << expected.config.type;
+    }
+  }
+}
+
+TEST(Dataset, HasNoTestWhereNoneIsAskedFor) {
+  EXPECT_EQ(shakespeare().test_size(), 0);
+  auto config = config_of("captions", "captions");
+  EXPECT_EQ(load(config).test_size(), 0);
+}
+
+TEST(Dataset, CutsTheTestFromTheEnd) {
+  auto config = config_of("text", "shakespeare/input.txt");
+  config.test_fraction = 0.1;
+  const Dataset tested = load(config);
+  const Dataset validated = load(config_of("text", "shakespeare/input.txt"));
+  const auto labels = [](const Dataset& data, Split split) {
+    return tensor_named(data.gather(split, std::array<std::int64_t, 1>{5}), "labels");
+  };
+  EXPECT_TRUE(at::equal(labels(tested, Split::kTest), labels(validated, Split::kValidation)));
+  EXPECT_FALSE(at::equal(labels(tested, Split::kValidation), labels(tested, Split::kTest)));
+}
+
+TEST(Dataset, GivesCaptionedPicturesReadyForTheModel) {
+  auto config = config_of("captions", "captions");
+  config.image_size = 24;
+  const Dataset data = load(config, 20);
+  ASSERT_TRUE(data.has_samples());
+  EXPECT_FALSE(shakespeare().has_samples());
+  const auto facts = data.facts();
+  EXPECT_EQ(facts.kind, DataKind::kCaptions);
+  EXPECT_EQ(facts.channels, 3);
+  EXPECT_EQ(facts.height, 24);
+  EXPECT_EQ(facts.width, 24);
+  EXPECT_EQ(facts.context, 20);
+
+  const std::array<std::int64_t, 2> indices{4, 1};
+  const auto batch = data.gather(Split::kTrain, indices);
+  EXPECT_EQ(tensor_named(batch, "images").sizes(), (at::IntArrayRef{2, 3, 24, 24}));
+  EXPECT_LE(tensor_named(batch, "images").abs().max().item<float>(), 1.0F);
+  const auto& ids = tensor_named(batch, "input_ids");
+  EXPECT_EQ(ids.sizes(), (at::IntArrayRef{2, 20}));
+  EXPECT_EQ(ids[0][0].item<std::int64_t>(), facts.start_token);
+  EXPECT_EQ(ids[0][19].item<std::int64_t>(), facts.end_token);  // cut there
+  EXPECT_EQ(facts.decode(std::span(ids.const_data_ptr<std::int64_t>(), 20)), "a motion-blurred g");
+
+  const auto collated = data.collate(data.raw_samples(Split::kTrain, indices));
+  ASSERT_TRUE(collated) << collated.error().message;
+  const auto same = from_wire(*collated);
+  ASSERT_TRUE(same);
+  EXPECT_TRUE(at::equal(tensor_named(*same, "images"), tensor_named(batch, "images")));
+  EXPECT_TRUE(at::equal(tensor_named(*same, "input_ids"), ids));
+}
+
 TEST(Dataset, NamesAnUnknownType) {
   const auto dataset = load_dataset(config_of("textt", "shakespeare/input.txt"), 8);
   ASSERT_FALSE(dataset);
-  EXPECT_EQ(dataset.error().message, "data.type: 'textt' is none of text, mnist, csv");
+  EXPECT_EQ(dataset.error().message, "data.type: 'textt' is none of text, mnist, csv, captions");
 }
 
 TEST(Dataset, RefusesNumbersThatCannotBeMeant) {
@@ -135,6 +216,24 @@ TEST_F(CheckBatch, RefusesTensorsThatAreMissingOrOfAnotherShape) {
   EXPECT_NE(failure().find("another number of samples"), std::string::npos) << failure();
   batch_.back().value = at::zeros({2, 9}, at::kLong);
   EXPECT_NE(failure().find("does not fit the model"), std::string::npos) << failure();
+}
+
+TEST_F(CheckBatch, RefusesACaptionWithoutItsEndAndTakesAShorterOneWithIt) {
+  const Dataset data = load(config_of("captions", "captions"), 20);
+  facts_ = data.facts();
+  batch_ = data.gather(Split::kTrain, std::array<std::int64_t, 2>{0, 1});
+  EXPECT_EQ(failure(), "");
+  at::Tensor ids = batch_[1].value.slice(1, 0, 10).contiguous();
+  batch_[1].value = ids;
+  EXPECT_EQ(failure(), "the batch has a caption without its end, the token " +
+                           std::to_string(facts_.end_token) + ", in 'input_ids'");
+  ids.select(1, 9).fill_(facts_.end_token);
+  EXPECT_EQ(failure(), "");
+  ids[1][0] = facts_.vocabulary;
+  EXPECT_NE(failure().find("in 'input_ids'; valid are 0"), std::string::npos) << failure();
+  ids[1][0] = 0;
+  batch_[0].value = batch_[0].value.slice(2, 0, 32).contiguous();
+  EXPECT_NE(failure().find("a 'images' of Float[2,3,32,64]"), std::string::npos) << failure();
 }
 
 }  // namespace

@@ -49,9 +49,12 @@ class SmallMnist : public testing::Test {
   }
   void TearDown() override { fs::remove_all(folder_); }
 
-  Result<ImageData> load() const {
+  Result<ImageData> load(double validation = -1) const {
     DataConfig config;
+    config.type = "mnist";
     config.path = folder_.string();
+    config.validation_fraction = validation;
+    config.test_fraction = 0.5;  // of no account here
     return load_mnist(config);
   }
   std::string failure() const {
@@ -71,16 +74,20 @@ class SmallMnist : public testing::Test {
 
 TEST(Mnist, HasItsKnownCountsAndFirstLabels) {
   DataConfig config;
+  config.type = "mnist";
   config.path = BULKHEAD_TEST_DATA "/mnist";
+  config.validation_fraction = -1;
   const auto data = load_mnist(config);
   ASSERT_TRUE(data) << data.error().message;
   EXPECT_EQ(data->train.count, 60000);
-  EXPECT_EQ(data->validation.count, 10000);
+  EXPECT_EQ(data->test.count, 10000);
+  EXPECT_EQ(data->part(Split::kTrain).range.count, 60000);
+  EXPECT_EQ(data->part(Split::kValidation).range.count, 10000);
   EXPECT_EQ(data->height, 28);
   EXPECT_EQ(data->width, 28);
   EXPECT_EQ(data->classes, 10);
   EXPECT_EQ(data->train.labels.substr(0, 5), std::string("\5\0\4\1\x9", 5));
-  EXPECT_EQ(data->validation.labels.substr(0, 5), std::string("\7\2\1\0\4", 5));
+  EXPECT_EQ(data->part(Split::kValidation).set.labels.substr(0, 5), std::string("\7\2\1\0\4", 5));
 }
 
 TEST_F(SmallMnist, IsReadWhenWhole) {
@@ -88,6 +95,39 @@ TEST_F(SmallMnist, IsReadWhenWhole) {
   ASSERT_TRUE(data) << data.error().message;
   EXPECT_EQ(data->classes, 3);
   EXPECT_EQ(data->train.pixels.size(), 24U);
+}
+
+TEST_F(SmallMnist, ValidatesOnTheTestFilesUnlessAFractionIsGiven) {
+  const auto data = load();
+  ASSERT_TRUE(data) << data.error().message;
+  const auto validation = data->part(Split::kValidation);
+  EXPECT_EQ(&validation.set, &data->part(Split::kTest).set);
+  EXPECT_EQ(validation.range.first, 0);
+  EXPECT_EQ(validation.range.count, 2);
+  EXPECT_EQ(data->part(Split::kTrain).range.count, 3);
+}
+
+TEST_F(SmallMnist, ValidatesOnTheEndOfTheTrainingFilesWhereAFractionIsGiven) {
+  const auto data = load(0.34);
+  ASSERT_TRUE(data) << data.error().message;
+  const auto validation = data->part(Split::kValidation);
+  EXPECT_EQ(&validation.set, &data->train);
+  EXPECT_EQ(validation.range.first, 1);
+  EXPECT_EQ(validation.range.count, 2);
+  EXPECT_EQ(data->part(Split::kTrain).range.count, 1);
+  EXPECT_EQ(data->part(Split::kTest).range.count, 2);
+
+  const auto without = load(0);
+  ASSERT_TRUE(without) << without.error().message;
+  EXPECT_EQ(without->part(Split::kValidation).range.count, 0);
+  EXPECT_EQ(without->part(Split::kTrain).range.count, 3);
+}
+
+TEST_F(SmallMnist, RefusesAFractionThatLeavesNoImageForTraining) {
+  const auto data = load(0.99);
+  ASSERT_FALSE(data);
+  EXPECT_EQ(data.error().message,
+            "data.validation_fraction: leaves no image of " + folder_.string() + " for training");
 }
 
 TEST_F(SmallMnist, NamesAMissingFile) {

@@ -58,6 +58,35 @@ TEST(Text, SplitsShakespeareIntoItsFirstNineTenthsAndTheRest) {
   EXPECT_EQ(decode(*data->tokenizer, beginning), "First Citizen:");
 }
 
+TEST_F(TextFile, KeepsItsLastTokensForTheTestAndThoseBeforeForValidation) {
+  auto config = config_for("abcdefghijklmnopqrst");
+  config.validation_fraction = 0.3;
+  config.test_fraction = 0.2;
+  const auto data = load_text(config, 2);
+  ASSERT_TRUE(data) << data.error().message;
+  const auto text_of = [&](Split split) {
+    const auto& part = data->part(split);
+    return decode(*data->tokenizer, std::vector<std::int64_t>(part.begin(), part.end()));
+  };
+  EXPECT_EQ(text_of(Split::kTrain), "abcdefghij");
+  EXPECT_EQ(text_of(Split::kValidation), "klmnop");
+  EXPECT_EQ(text_of(Split::kTest), "qrst");
+}
+
+TEST_F(TextFile, RefusesATestPartShorterThanOneSampleAndSaysWhatHelps) {
+  auto config = config_for("0123456789");
+  config.validation_fraction = 0;
+  config.test_fraction = 0.2;
+  const auto data = load_text(config, 4);
+  ASSERT_FALSE(data);
+  EXPECT_NE(data.error().message.find("2 tokens for the test"), std::string::npos) << data.error().message;
+  EXPECT_NE(data.error().message.find("raise data.test_fraction, or set it to 0"), std::string::npos);
+}
+
+TEST(Characters, GiveTheUnknownIdWhereThereIsOne) {
+  EXPECT_EQ(Characters::of("ab").encode("b?a", 9), (std::vector<std::int32_t>{1, 9, 0}));
+}
+
 TEST(Text, CountsOnlySamplesWhoseLastLabelExists) {
   EXPECT_EQ(TextData::samples(std::vector<std::int32_t>(9), 4), 2);
   EXPECT_EQ(TextData::samples(std::vector<std::int32_t>(8), 4), 1);

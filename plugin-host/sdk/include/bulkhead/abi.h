@@ -6,7 +6,10 @@
 // than the host.  Plugin authors never use this file; plugin.h is theirs.
 // Everything here is called on the host's one thread.
 //
-// Any change of layout or meaning raises kVersion.
+// Any change of layout or meaning raises kVersion, and with it three names: that of the entry point, that of
+// the note (plugin.h) and the inline namespace of the SDK, so that objects of two versions do not link.  A
+// host takes its own version only and refuses others in a sentence, before any of their code runs: plugins
+// are rebuilt, not adapted.
 #pragma once
 
 #include <cstddef>
@@ -15,8 +18,8 @@
 
 namespace bulkhead::abi {
 
-inline constexpr std::uint32_t kVersion = 1;
-inline constexpr const char* kEntryPoint = "bulkhead_plugin_v1";
+inline constexpr std::uint32_t kVersion = 2;
+inline constexpr const char* kEntryPoint = "bulkhead_plugin_v2";
 
 // ----- The ELF note: what is known of a library before its first byte runs -----
 
@@ -73,7 +76,7 @@ struct Metric {
   double value;
 };
 
-// A constructor argument: one node of the tree below `with`.
+// One node of a tree: constructor arguments (`with`), the run's configuration, changes to it.
 struct Value {
   enum class Kind : std::int32_t { kNull, kBool, kInt, kFloat, kText, kList, kMap };
   Kind kind;
@@ -127,7 +130,28 @@ struct Call {
   std::uint64_t rng_key[2];
   std::size_t tensor_count;  // transforms
   const Tensor* tensors;
-  Text state;  // load_state_dict
+  Text state;           // load_state_dict
+  Text exception;       // on_exception
+  const Value* config;  // configure; else nullptr
+  // Sample hooks, one call for each sample: its number (else -1), what belongs to it.  `tensors` is then its
+  // image (uint8 [H,W,3]), unless the batch has none.
+  std::int64_t sample;
+  Text path;
+  Text caption;
+};
+
+// What came of asking.
+struct Answer {
+  enum class Kind : std::int32_t {
+    kAnswered,
+    kFailed,   // the rank could not; `message` is its sentence
+    kAborted,  // nobody waits for this call any more: the plugin must come back without a word
+  };
+  Kind kind;
+  Text type;
+  Text message;
+  std::size_t tensor_count;
+  const Tensor* tensors;  // until the call returns
 };
 
 inline constexpr std::uint32_t kStop = 1;
@@ -141,7 +165,8 @@ inline constexpr std::uint32_t kLog = 16;
 struct Host {
   void* self;
   // An exception left the plugin.  At most once, instead of any answer.
-  void (*fail)(void* self, Text type, Text message);
+  // fatal: it is one of those that end the run.
+  void (*fail)(void* self, Text type, Text message, std::int32_t fatal);
   // Construction only: argument `key` is wrong.  `candidates` are names among
   // which the person may have meant one; the host adds the nearest.
   void (*refuse)(void* self, Text key, Text message, const Text* candidates, std::size_t count);
@@ -149,7 +174,8 @@ struct Host {
   void (*control)(void* self, std::uint32_t flags, Text reason);
   // Transforms: this input tensor is taken over as it is.
   void (*keep)(void* self, Text name);
-  // Transforms: a dense tensor.  The host owns `owner` from here on and calls
+  // Transforms: a dense tensor; notify hooks: a parameter to load.  One of the
+  // same name replaces the one before.  The host owns `owner` from here on and calls
   // release(owner) once, on any thread, when the bytes are sent.
   void (*put)(void* self, const Tensor* tensor, void* owner, void (*release)(void* owner));
   // state_dict: the bytes, copied.
@@ -157,6 +183,16 @@ struct Host {
   // At once, in the middle of the call.
   void (*note)(void* self, Text text, const Metric* metrics, std::size_t count);
   void (*progress)(void* self, const Metric* detail, std::size_t count);
+  // A setting of the run.  Gives why not, or an empty text; it is good until the call returns.
+  Text (*set)(void* self, Text name, std::int32_t has_value, double value);
+  // Why this call may not do `what` (all_gather | weights | load_weights), or an empty text; good as above.
+  Text (*objection)(void* self, Text what);
+  // Asks the rank (all_gather | weights) and waits for the answer.
+  Answer (*ask)(void* self, Text what, Text bytes);
+  // transform_caption, transform_sample: the sample's caption from here on.
+  void (*caption)(void* self, Text text);
+  // configure: a map of changes, copied.
+  void (*configured)(void* self, const Value* changes);
 };
 
 // What a library exports: its one plugin.
@@ -176,7 +212,7 @@ struct Table {
   void (*destroy)(void* plugin);
 };
 
-// extern "C" const Table* bulkhead_plugin_v1();
+// extern "C" const Table* bulkhead_plugin_v2();
 using EntryPoint = const Table* (*)();
 
 }  // namespace bulkhead::abi

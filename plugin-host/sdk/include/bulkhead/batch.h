@@ -7,7 +7,7 @@
 //
 // Text has `input_ids` and `labels`, int64 [N, T]; images `images`, float32
 // [N, C, H, W], and `labels`, int64 [N]; csv `features`, float32 [N, F], and
-// `labels`.
+// `labels`; captions `images` and `input_ids`.
 #pragma once
 
 #include <cstddef>
@@ -27,7 +27,7 @@
 #include "bulkhead/tensor_view.h"
 
 namespace bulkhead {
-inline namespace sdk_v1 {
+inline namespace sdk_v2 {
 
 class Batch {
  public:
@@ -57,7 +57,7 @@ class Batch {
   }
 
   // A new tensor, zeros; it replaces one of the same name.  At most 8
-  // dimensions and 256 tensors.
+  // dimensions and 4,096 tensors.
   template <class T>
   TensorView<T> add(std::string_view name, const Shape& shape) {
     Entry entry{std::string(name), dtype_of<T>(), shape, dense_strides(shape), nullptr, nullptr};
@@ -78,6 +78,18 @@ class Batch {
     std::erase_if(entries_, [&](const Entry& entry) { return entry.name == name; });
   }
 
+  // Those that were written to or added.
+  std::vector<std::string> changed_names() const {
+    std::vector<std::string> names;
+    for (const Entry& entry : entries_) {
+      if (entry.storage) names.push_back(entry.name);
+    }
+    return names;
+  }
+
+  // An empty one, to add() to.
+  Batch() = default;
+
   // Made by the host, which keeps the inputs' memory.
   Batch(const abi::Tensor* tensors, std::size_t count) {
     for (const abi::Tensor& tensor : std::span(tensors, count)) {
@@ -93,10 +105,14 @@ class Batch {
   // After the hook: gives the host what changed and names what did not.
   void hand_over(const abi::Host& host) const {
     for (const Entry& entry : entries_) {
-      if (!entry.storage) {
-        host.keep(host.self, abi::text(entry.name));
-        continue;
-      }
+      if (!entry.storage) host.keep(host.self, abi::text(entry.name));
+    }
+    hand_over_changed(host);
+  }
+
+  void hand_over_changed(const abi::Host& host) const {
+    for (const Entry& entry : entries_) {
+      if (!entry.storage) continue;
       auto owner = std::make_unique<std::shared_ptr<void>>(entry.storage);
       const abi::Tensor tensor{
           abi::text(entry.name), entry.dtype,          static_cast<std::int32_t>(entry.shape.size()),
@@ -192,5 +208,5 @@ class Batch {
   std::vector<std::shared_ptr<void>> retired_;
 };
 
-}  // namespace sdk_v1
+}  // namespace sdk_v2
 }  // namespace bulkhead

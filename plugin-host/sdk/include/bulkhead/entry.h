@@ -17,6 +17,7 @@
 
 #include "bulkhead/abi.h"
 #include "bulkhead/hooks.h"
+#include "bulkhead/invoke.h"
 #include "bulkhead/options.h"
 #include "bulkhead/overrides.h"
 
@@ -34,7 +35,7 @@
 #endif
 
 namespace bulkhead {
-inline namespace sdk_v1 {
+inline namespace sdk_v2 {
 namespace entry {
 
 // ----- Exceptions become answers here -----
@@ -47,19 +48,23 @@ inline std::string type_name(const std::type_info* type) {
   return status == 0 ? name.get() : type->name();
 }
 
-template <class Work>
+// X: the plugin's class.
+template <class X, class Work>
 void guarded(const abi::Host& host, const Work& work) {
+  const auto fail = [&](const std::string& type, std::string_view message) {
+    host.fail(host.self, abi::text(type), abi::text(message), is_fatal<X>());
+  };
   try {
     work();
+  } catch (const CallAborted&) {  // nobody waits for an answer
   } catch (const std::exception& error) {
-    host.fail(host.self, abi::text(type_name(&typeid(error))), abi::text(error.what()));
+    fail(type_name(&typeid(error)), error.what());
   } catch (const std::string& error) {
-    host.fail(host.self, abi::text("std::string"), abi::text(error));
+    fail("std::string", error);
   } catch (const char* error) {
-    host.fail(host.self, abi::text("const char*"), abi::text(error));
+    fail("const char*", error);
   } catch (...) {
-    host.fail(host.self, abi::text(type_name(::abi::__cxa_current_exception_type())),
-              abi::text("not a std::exception"));
+    fail(type_name(::abi::__cxa_current_exception_type()), "not a std::exception");
   }
 }
 
@@ -95,7 +100,7 @@ template <class X>
 void* create(const abi::Facts* facts, const abi::Value* with, const std::uint64_t* key,
              const abi::Host* host) {
   Plugin* made = nullptr;
-  guarded(*host, [&] {
+  guarded<X>(*host, [&] {
     try {
       const Options options(*facts, *with, key);
       std::unique_ptr<Plugin> plugin = construct<X>(options);
@@ -112,66 +117,9 @@ void* create(const abi::Facts* facts, const abi::Value* with, const std::uint64_
 
 inline void destroy(void* plugin) { delete static_cast<Plugin*>(plugin); }
 
-using Invoke = void (*)(Plugin&, Context&, const abi::Call&, const abi::Host&);
-
-struct Hook {
-  std::string_view name;
-  Invoke invoke;
-};
-
-template <void (Plugin::*kMember)(Context&)>
-void notify(Plugin& plugin, Context& ctx, const abi::Call&, const abi::Host&) {
-  (plugin.*kMember)(ctx);
-}
-
-inline void poll_stop(Plugin& plugin, Context& ctx, const abi::Call&, const abi::Host&) {
-  if (!plugin.should_stop(ctx)) return;
-  if (!(ctx.control.flags() & abi::kStop)) ctx.control.stop(ctx.plugin + " said should_stop");
-}
-
-inline void transform(Plugin& plugin, Context& ctx, const abi::Call& call, const abi::Host& host) {
-  Batch batch(call.tensors, call.tensor_count);
-  plugin.transform_train_batch(batch, ctx);
-  batch.hand_over(host);
-}
-
-inline void save_state(Plugin& plugin, Context&, const abi::Call&, const abi::Host& host) {
-  const std::string state = plugin.state_dict();
-  host.state(host.self, abi::text(state));
-}
-
-inline void load_state(Plugin& plugin, Context&, const abi::Call& call, const abi::Host&) {
-  plugin.load_state_dict(abi::view(call.state));
-}
-
-// clang-format off
-inline Invoke find_hook(std::string_view name) {
-#define BULKHEAD_NOTIFY(hook) \
-  if (name == #hook) return notify<&Plugin::hook>;
-  if (name == "should_stop") return poll_stop;
-  if (name == "transform_train_batch") return transform;
-  if (name == "state_dict") return save_state;
-  if (name == "load_state_dict") return load_state;
-  BULKHEAD_NOTIFY(on_step_start)
-  BULKHEAD_NOTIFY(on_step_end)
-  BULKHEAD_NOTIFY(setup)
-  BULKHEAD_NOTIFY(on_train_start)
-  BULKHEAD_NOTIFY(on_train_end)
-  BULKHEAD_NOTIFY(on_epoch_start)
-  BULKHEAD_NOTIFY(on_epoch_end)
-  BULKHEAD_NOTIFY(on_validate_start)
-  BULKHEAD_NOTIFY(on_validate_step_end)
-  BULKHEAD_NOTIFY(on_validate_end)
-  BULKHEAD_NOTIFY(on_save_start)
-  BULKHEAD_NOTIFY(on_save_end)
-  BULKHEAD_NOTIFY(on_load)
-#undef BULKHEAD_NOTIFY
-  return nullptr;
-}
-// clang-format on
-
-inline void call(void* plugin, const abi::Facts* facts, const abi::Call* call, const abi::Host* host) {
-  guarded(*host, [&] {
+template <class X>
+void call(void* plugin, const abi::Facts* facts, const abi::Call* call, const abi::Host* host) {
+  guarded<X>(*host, [&] {
     const Invoke invoke = find_hook(abi::view(call->hook));
     if (invoke == nullptr)
       throw std::invalid_argument("there is no hook " + std::string(abi::view(call->hook)));
@@ -216,11 +164,11 @@ const abi::Table* table(std::string_view written) {
       claims_of<X>().size(),
       claims_of<X>().data(),
       create<X>,
-      call,
+      call<X>,
       destroy};
   return &kTable;
 }
 
 }  // namespace entry
-}  // namespace sdk_v1
+}  // namespace sdk_v2
 }  // namespace bulkhead

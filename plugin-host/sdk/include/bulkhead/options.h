@@ -10,23 +10,20 @@
 #pragma once
 
 #include <algorithm>
-#include <concepts>
 #include <cstdint>
-#include <limits>
-#include <map>
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "bulkhead/abi.h"
 #include "bulkhead/context.h"
 #include "bulkhead/rng.h"
+#include "bulkhead/value.h"
 
 namespace bulkhead {
-inline namespace sdk_v1 {
+inline namespace sdk_v2 {
 
 // An argument is wrong; the run is refused with this sentence.
 struct OptionError : std::invalid_argument {
@@ -43,7 +40,7 @@ class Options {
   template <class T>
   T get(std::string_view key, T fallback) const {
     const abi::Value* value = find(key);
-    return value == nullptr ? std::move(fallback) : convert<T>(*value, std::string(key));
+    return value == nullptr ? std::move(fallback) : convert<T>(*value, key);
   }
   std::string get(std::string_view key, const char* fallback) const {
     return get<std::string>(key, fallback);
@@ -54,7 +51,7 @@ class Options {
   T require(std::string_view key) const {
     const abi::Value* value = find(key);
     if (value == nullptr) throw OptionError(key, "with." + std::string(key) + " is required", unread());
-    return convert<T>(*value, std::string(key));
+    return convert<T>(*value, key);
   }
 
   bool has(std::string_view key) const { return find(key) != nullptr; }
@@ -88,102 +85,18 @@ class Options {
   Options& operator=(const Options&) = delete;
 
  private:
-  using Kind = abi::Value::Kind;
-
   const abi::Value* find(std::string_view key) const {
     if (std::ranges::find(read_, key) == read_.end()) read_.emplace_back(key);
-    for (std::size_t i = 0; i < with_.count; ++i) {
-      if (abi::view(with_.keys[i]) == key) return &with_.items[i];
-    }
-    return nullptr;
-  }
-
-  [[noreturn]] static void wrong(const abi::Value& value, const std::string& path,
-                                 const std::string& wanted) {
-    throw OptionError(path.substr(0, path.find_first_of(".[")),
-                      "with." + path + " must be " + wanted + ", not " + told(value));
-  }
-
-  // The value in a person's words.
-  static std::string told(const abi::Value& value) {
-    switch (value.kind) {
-      case Kind::kNull:
-        return "null";
-      case Kind::kBool:
-        return value.integer != 0 ? "true" : "false";
-      case Kind::kInt:
-        return std::to_string(value.integer);
-      case Kind::kFloat: {
-        std::string text = std::to_string(value.real);
-        text.erase(std::max(text.find_last_not_of('0'), text.find('.') + 1) + 1);
-        return text;
-      }
-      case Kind::kText:
-        return "\"" + std::string(abi::view(value.text)) + "\"";
-      case Kind::kList:
-        return "a list";
-      case Kind::kMap:
-        return "a map";
-    }
-    return "something else";
+    return entry::entry_of(with_, key);
   }
 
   template <class T>
-  struct Want {};
-
-  template <class T>
-  static T convert(const abi::Value& value, const std::string& path) {
-    return convert(value, path, Want<T>{});
-  }
-
-  static bool convert(const abi::Value& value, const std::string& path, Want<bool>) {
-    if (value.kind != Kind::kBool) wrong(value, path, "true or false");
-    return value.integer != 0;
-  }
-
-  template <std::integral T>
-  static T convert(const abi::Value& value, const std::string& path, Want<T>) {
-    if (value.kind != Kind::kInt) wrong(value, path, "an integer");
-    if (!std::in_range<T>(value.integer)) {
-      wrong(value, path,
-            "between " + std::to_string(std::numeric_limits<T>::min()) + " and " +
-                std::to_string(std::numeric_limits<T>::max()));
+  static T convert(const abi::Value& value, std::string_view key) {
+    try {
+      return entry::convert<T>(value, std::string(key));
+    } catch (const entry::WrongValue& wrong) {
+      throw OptionError(key, "with." + wrong.where + " " + wrong.what());
     }
-    return static_cast<T>(value.integer);
-  }
-
-  template <std::floating_point T>
-  static T convert(const abi::Value& value, const std::string& path, Want<T>) {
-    if (value.kind == Kind::kInt) return static_cast<T>(value.integer);
-    if (value.kind != Kind::kFloat) wrong(value, path, "a number");
-    return static_cast<T>(value.real);
-  }
-
-  static std::string convert(const abi::Value& value, const std::string& path, Want<std::string>) {
-    if (value.kind != Kind::kText) wrong(value, path, "a text");
-    return std::string(abi::view(value.text));
-  }
-
-  template <class T>
-  static std::vector<T> convert(const abi::Value& value, const std::string& path, Want<std::vector<T>>) {
-    if (value.kind != Kind::kList) return {convert<T>(value, path)};
-    std::vector<T> list;
-    for (std::size_t i = 0; i < value.count; ++i) {
-      list.push_back(convert<T>(value.items[i], path + "[" + std::to_string(i) + "]"));
-    }
-    return list;
-  }
-
-  template <class T>
-  static std::map<std::string, T> convert(const abi::Value& value, const std::string& path,
-                                          Want<std::map<std::string, T>>) {
-    if (value.kind != Kind::kMap) wrong(value, path, "a map");
-    std::map<std::string, T> map;
-    for (std::size_t i = 0; i < value.count; ++i) {
-      const std::string name(abi::view(value.keys[i]));
-      map.emplace(name, convert<T>(value.items[i], path + "." + name));
-    }
-    return map;
   }
 
   Facts facts_;
@@ -192,5 +105,5 @@ class Options {
   mutable std::vector<std::string> read_;
 };
 
-}  // namespace sdk_v1
+}  // namespace sdk_v2
 }  // namespace bulkhead

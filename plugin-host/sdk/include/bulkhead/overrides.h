@@ -13,17 +13,22 @@
 
 // Every hook once, as in the host's table.
 // clang-format off
-#define BULKHEAD_HOOKS(HOOK)                                                    \
-  HOOK(setup) HOOK(on_train_start) HOOK(on_train_end)                          \
-  HOOK(on_epoch_start) HOOK(on_epoch_end)                                      \
-  HOOK(on_step_start) HOOK(on_step_end) HOOK(should_stop)                      \
-  HOOK(on_validate_start) HOOK(on_validate_step_end) HOOK(on_validate_end)     \
-  HOOK(on_save_start) HOOK(on_save_end) HOOK(on_load)                          \
-  HOOK(transform_train_batch) HOOK(state_dict) HOOK(load_state_dict)
+#define BULKHEAD_HOOKS(HOOK)                                                                                \
+  HOOK(configure) HOOK(setup) HOOK(on_train_start) HOOK(on_train_end)                                       \
+  HOOK(on_epoch_start) HOOK(on_epoch_end) HOOK(on_exception)                                                \
+  HOOK(on_step_start) HOOK(on_backward_end) HOOK(on_substep_end)                                            \
+  HOOK(on_optimizer_step_start) HOOK(on_optimizer_step_end)                                                 \
+  HOOK(on_step_end) HOOK(should_stop) HOOK(on_log)                                                          \
+  HOOK(on_validate_start) HOOK(on_validate_step_end) HOOK(on_validate_end)                                  \
+  HOOK(on_test_start) HOOK(on_test_step_end) HOOK(on_test_end)                                              \
+  HOOK(on_save_start) HOOK(on_save_end) HOOK(on_load)                                                       \
+  HOOK(transform_image) HOOK(transform_caption) HOOK(transform_sample)                                      \
+  HOOK(transform_train_batch) HOOK(transform_validate_batch) HOOK(transform_test_batch)                     \
+  HOOK(state_dict) HOOK(load_state_dict)
 // clang-format on
 
 namespace bulkhead {
-inline namespace sdk_v1 {
+inline namespace sdk_v2 {
 namespace entry {
 
 #define BULKHEAD_NAME(hook) std::string_view{#hook},
@@ -109,8 +114,15 @@ constexpr bool stateless_of() {
   return !Overrides<X>::state_dict();
 }
 
+// Only where an exception of X's is being handled: it ends the run.
+template <class X>
+bool is_fatal() {
+  if constexpr (requires { typename X::raises; }) return X::raises::in_flight();
+  return false;
+}
+
 }  // namespace entry
-}  // namespace sdk_v1
+}  // namespace sdk_v2
 }  // namespace bulkhead
 
 #undef BULKHEAD_HOOKS

@@ -16,17 +16,20 @@
 #pragma once
 
 #include "bulkhead/batch.h"    // IWYU pragma: export
+#include "bulkhead/config.h"   // IWYU pragma: export
 #include "bulkhead/context.h"  // IWYU pragma: export
 #include "bulkhead/entry.h"    // IWYU pragma: export
+#include "bulkhead/errors.h"   // IWYU pragma: export
 #include "bulkhead/hooks.h"    // IWYU pragma: export
+#include "bulkhead/image.h"    // IWYU pragma: export
 #include "bulkhead/options.h"  // IWYU pragma: export
 
 // Makes the class the library's plugin.  Once per library, at file scope.
 #define BULKHEAD_PLUGIN(Class)                                                                              \
   extern "C" {                                                                                              \
   __attribute__((section(".note.bulkhead"), used,                                                           \
-                 aligned(4))) constexpr ::bulkhead::abi::Note bulkhead_note_v1 = ::bulkhead::entry::note(); \
-  __attribute__((visibility("default"))) const ::bulkhead::abi::Table* bulkhead_plugin_v1() {               \
+                 aligned(4))) constexpr ::bulkhead::abi::Note bulkhead_note_v2 = ::bulkhead::entry::note(); \
+  __attribute__((visibility("default"))) const ::bulkhead::abi::Table* bulkhead_plugin_v2() {               \
     return ::bulkhead::entry::table<Class>(#Class);                                                         \
   }                                                                                                         \
   }

@@ -7,11 +7,14 @@
 #include <cstdint>
 #include <span>
 #include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "bulkhead/dtype.h"
+
 namespace bulkhead {
-inline namespace sdk_v1 {
+inline namespace sdk_v2 {
 
 using Shape = std::vector<std::int64_t>;
 
@@ -27,6 +30,13 @@ inline Shape dense_strides(const Shape& shape) {
   Shape strides(shape.size(), 1);
   for (std::size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * shape[i];
   return strides;
+}
+
+// "float32 [2, 3]"
+inline std::string described(DType dtype, const Shape& shape) {
+  std::string text = std::string(name_of(dtype)) + " [";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += (i > 0 ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
 }
 
 // T is const for a read-only view.
@@ -82,5 +92,5 @@ class TensorView {
   Shape strides_;
 };
 
-}  // namespace sdk_v1
+}  // namespace sdk_v2
 }  // namespace bulkhead

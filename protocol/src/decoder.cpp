@@ -1,8 +1,4 @@
-#include "protocol/codec.h"
-
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstring>
 #include <limits>
 #include <new>
@@ -11,160 +7,15 @@
 
 #include <msgpack.hpp>
 
+#include "protocol/codec.h"
+#include "visited.h"
+
 namespace bulkhead {
 namespace {
 
-using Packer = msgpack::packer<msgpack::sbuffer>;
 constexpr std::align_val_t kTensorAlignment{64};
 
-template <class T>
-concept Visited = requires(T& value) {
-  T::visit(value, [](const char*, auto&) {});
-};
-
 std::size_t chunks_of(std::size_t bytes) { return (bytes + kChunkBytes - 1) / kChunkBytes; }
-
-// ----- Encoding -----
-
-class Encoder {
- public:
-  template <class Body>
-  Frames encode(const Body& body) {
-    frames_.emplace_back();
-    std::uint32_t fields = 1;
-    Body::visit(body, [&](const char*, const auto&) { ++fields; });
-    packer_.pack_map(fields);
-    put(std::string("type"));
-    put(std::string(Body::kType));
-    put_fields(body);
-    CHECK(buffer_.size() <= kMaxFrameBytes, "an envelope of " + std::to_string(buffer_.size()) + " bytes");
-    CHECK(frames_.size() <= kMaxFrames, "a message of " + std::to_string(frames_.size()) + " frames");
-    frames_[0] = Blob::of(std::string(buffer_.data(), buffer_.size()));
-    return std::move(frames_);
-  }
-
- private:
-  template <class Struct>
-  void put_fields(const Struct& value) {
-    Struct::visit(value, [&](const char* name, const auto& member) {
-      put(std::string(name));
-      put(member);
-    });
-  }
-
-  void put(bool value) { packer_.pack(value); }
-  void put(std::int64_t value) { packer_.pack(value); }
-  // By hand: msgpack-c writes a double without fraction as an integer, which
-  // loses −0.0 and whatever lies beyond 2⁶³.
-  void put(double value) {
-    char bytes[9] = {static_cast<char>(0xCB)};
-    const auto bits = std::bit_cast<std::uint64_t>(value);
-    for (int i = 0; i < 8; ++i) bytes[1 + i] = static_cast<char>(bits >> (56 - 8 * i));
-    buffer_.write(bytes, sizeof bytes);
-  }
-  void put(const std::string& value) {
-    CHECK(value.size() <= kMaxTextBytes, "a string of " + std::to_string(value.size()) + " bytes");
-    packer_.pack_str(static_cast<std::uint32_t>(value.size()));
-    packer_.pack_str_body(value.data(), static_cast<std::uint32_t>(value.size()));
-  }
-  template <class Tag>
-  void put(Id<Tag> id) {
-    packer_.pack(id.value);
-  }
-  template <class T>
-  void put(const std::optional<T>& value) {
-    if (value) {
-      put(*value);
-    } else {
-      packer_.pack_nil();
-    }
-  }
-  template <class T>
-  void put(const std::vector<T>& values) {
-    start_array(values.size(), std::is_same_v<T, Tensor> ? kMaxTensors : kMaxItems);
-    for (const T& value : values) put(value);
-  }
-  template <class T>
-  void put(const std::map<std::string, T>& values) {
-    start_map(values.size());
-    for (const auto& [key, value] : values) {
-      put(key);
-      put(value);
-    }
-  }
-  template <Visited Struct>
-  void put(const Struct& value) {
-    std::uint32_t fields = 0;
-    Struct::visit(value, [&](const char*, const auto&) { ++fields; });
-    packer_.pack_map(fields);
-    put_fields(value);
-  }
-  void put(const Blob& blob) {
-    packer_.pack_map(1);
-    put(std::string("bytes"));
-    put(static_cast<std::int64_t>(blob.size));
-    add_frames(blob);
-  }
-  void put(const Tensor& tensor) {
-    packer_.pack_map(3);
-    put(std::string("name"));
-    put(tensor.name);
-    put(std::string("dtype"));
-    put(std::string(name_of(tensor.dtype)));
-    put(std::string("shape"));
-    CHECK(tensor.shape.size() <= kMaxDims, tensor.name);
-    put(tensor.shape);
-    CHECK(tensor.size_bytes() == static_cast<std::int64_t>(tensor.bytes.size), tensor.name);
-    add_frames(tensor.bytes);
-  }
-  void put(const Value& value) {
-    switch (value.type()) {
-      case Value::value_t::boolean:
-        return put(value.get<bool>());
-      case Value::value_t::number_integer:
-      case Value::value_t::number_unsigned:
-        return put(value.get<std::int64_t>());
-      case Value::value_t::number_float:
-        return put(value.get<double>());
-      case Value::value_t::string:
-        return put(value.get_ref<const std::string&>());
-      case Value::value_t::array:
-        start_array(value.size(), kMaxItems);
-        for (const Value& item : value) put(item);
-        return;
-      case Value::value_t::object:
-        start_map(value.size());
-        for (const auto& [key, item] : value.items()) {
-          put(key);
-          put(item);
-        }
-        return;
-      default:
-        packer_.pack_nil();
-    }
-  }
-
-  void start_array(std::size_t size, std::size_t most) {
-    CHECK(size <= most, "an array of " + std::to_string(size) + " items");
-    packer_.pack_array(static_cast<std::uint32_t>(size));
-  }
-  void start_map(std::size_t size) {
-    CHECK(size <= kMaxItems, "a map of " + std::to_string(size) + " items");
-    packer_.pack_map(static_cast<std::uint32_t>(size));
-  }
-
-  void add_frames(const Blob& blob) {
-    for (std::size_t at = 0; at < blob.size; at += kChunkBytes) {
-      frames_.push_back({blob.owner, blob.data + at, std::min(kChunkBytes, blob.size - at)});
-    }
-  }
-
-  msgpack::sbuffer buffer_;
-  Packer packer_{buffer_};
-  Frames frames_;
-};
-
-// ----- Decoding -----
 
 // Thrown and caught in this file only.
 struct Malformed {
@@ -403,10 +254,6 @@ std::string_view type_in(const msgpack::object& envelope) {
 }
 
 }  // namespace
-
-Frames encode(const Message& message) {
-  return std::visit([](const auto& body) { return Encoder().encode(body); }, message);
-}
 
 Result<Message> decode(const Frames& frames) {
   if (frames.empty()) return Error{ErrorCode::kMalformed, "no frame"};

@@ -1,5 +1,3 @@
-#include "protocol/channel.h"
-
 #include <atomic>
 #include <cerrno>
 #include <cstring>
@@ -12,11 +10,12 @@
 #include <zmq.h>
 #include <zmq.hpp>
 
+#include "base_channel.h"
+
 namespace bulkhead {
 namespace {
 
 constexpr int kMessagesPerTurn = 64;  // then other sockets get their turn
-constexpr const char* kClosedHere = "closed on this side";
 
 // One context per process; its I/O thread is libzmq's own.  Never destroyed:
 // that would wait for open sockets, so that a plugin's exit() would hang.
@@ -24,119 +23,6 @@ zmq::context_t& context() {
   static zmq::context_t& instance = *new zmq::context_t(1);
   return instance;
 }
-
-// Delivery and the one on_closed, common to all kinds.
-class BaseChannel : public Channel {
- public:
-  explicit BaseChannel(EventLoop& loop) : loop_(loop) {}
-
-  void start(Handlers handlers) override {
-    CHECK(loop_.in_loop());
-    handlers_ = std::make_shared<Handlers>(std::move(handlers));
-    loop_.post([alive = std::weak_ptr<bool>(alive_), this] {
-      if (!alive.expired()) deliver_early();
-    });
-  }
-
-  void close() override {
-    early_.clear();
-    end({ErrorCode::kUnavailable, kClosedHere});
-  }
-
- protected:
-  bool closed() const { return closed_; }
-
-  void arrived(Frames frames) {
-    Result<Message> message = decode(frames);
-    if (!message) return end(message.error());
-    if (handlers_ && early_.empty()) return hand_over(std::move(*message));
-    early_.push_back(std::move(*message));
-  }
-
-  // Reports the end from the loop, so never from inside send().
-  void end(Error why) {
-    if (std::exchange(closed_, true)) return;
-    reason_ = std::move(why);
-    release();
-    loop_.post([alive = std::weak_ptr<bool>(alive_), this] {
-      if (!alive.expired()) deliver_early();
-    });
-  }
-
-  virtual void release() {}
-
-  EventLoop& loop_;
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
-
- private:
-  // What came before start(), then the end if that came too.
-  void deliver_early() {
-    if (!handlers_) return;
-    const std::weak_ptr<bool> alive = alive_;
-    while (!early_.empty()) {
-      Message message = std::move(early_.front());
-      early_.pop_front();
-      hand_over(std::move(message));
-      if (alive.expired()) return;
-    }
-    if (closed_) report_end();
-  }
-
-  // Holds the handlers: the callee may destroy this channel.
-  void hand_over(Message message) {
-    const std::shared_ptr<Handlers> handlers = handlers_;
-    handlers->on_message(std::move(message));
-  }
-
-  void report_end() {
-    if (!handlers_->on_closed) return;
-    const auto on_closed = std::exchange(handlers_->on_closed, nullptr);
-    on_closed(Error(reason_));
-  }
-
-  std::shared_ptr<Handlers> handlers_;
-  std::deque<Message> early_;
-  bool closed_ = false;
-  Error reason_;
-};
-
-// ----- Memory -----
-
-class MemoryChannel final : public BaseChannel {
- public:
-  using BaseChannel::BaseChannel;
-  ~MemoryChannel() override { hang_up(); }
-
-  void join(MemoryChannel& peer) {
-    peer_ = &peer;
-    peer_alive_ = peer.alive_;
-    peer_loop_ = &peer.loop_;
-  }
-
-  void send(const Message& message) override {
-    CHECK(loop_.in_loop());
-    if (closed()) return;
-    peer_loop_->post([peer = peer_, alive = peer_alive_, frames = encode(message)]() mutable {
-      if (alive.expired() || peer->closed()) return;
-      peer->arrived(std::move(frames));
-    });
-  }
-
- private:
-  void release() override { hang_up(); }
-  void hang_up() {
-    if (peer_ == nullptr) return;
-    peer_loop_->post([peer = std::exchange(peer_, nullptr), alive = peer_alive_] {
-      if (!alive.expired()) peer->end({ErrorCode::kUnavailable, "the peer has closed"});
-    });
-  }
-
-  MemoryChannel* peer_ = nullptr;
-  std::weak_ptr<bool> peer_alive_;
-  EventLoop* peer_loop_ = nullptr;
-};
-
-// ----- ZeroMQ -----
 
 void free_blob(void*, void* hint) { delete static_cast<Blob*>(hint); }
 
@@ -386,15 +272,6 @@ void RouterChannel::send(const Message& message) {
 
 void RouterChannel::release() {
   if (listener_ != nullptr) std::exchange(listener_, nullptr)->forget(identity_);
-}
-
-std::pair<std::unique_ptr<Channel>, std::unique_ptr<Channel>> memory_channels(EventLoop& left,
-                                                                              EventLoop& right) {
-  auto a = std::make_unique<MemoryChannel>(left);
-  auto b = std::make_unique<MemoryChannel>(right);
-  a->join(*b);
-  b->join(*a);
-  return {std::move(a), std::move(b)};
 }
 
 Result<std::unique_ptr<Channel>> connect_channel(EventLoop& loop, const std::string& endpoint) {

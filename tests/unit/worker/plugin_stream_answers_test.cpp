@@ -1,0 +1,148 @@
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "support/stream_probe.h"
+
+namespace bulkhead {
+namespace {
+
+using Hooks = std::vector<std::string>;
+
+TEST(PluginStream, AnExceptionIsAnAnswer) {
+  Probe probe(route_with({"transform_train_batch"}, false));
+  probe.attach();
+  probe.answer();
+  const Seq seq = probe.submit("transform_train_batch", 0, batch_of(3));
+  probe.stream.want(seq);
+  Reply reply;
+  reply.failure = Failure{"ValueError", "no", ""};
+  probe.answer(std::move(reply));
+  EXPECT_EQ(probe.settled.at(seq.value).kind, Outcome::Kind::kError);
+  EXPECT_EQ(value_of(probe.settled.at(seq.value).batch), 3);
+  EXPECT_EQ(probe.stream.report().errors, 1);
+  EXPECT_TRUE(probe.faults.empty());
+}
+
+TEST(PluginStream, RefusesAnOutputOfAnotherTypeAndTrainsOnTheInput) {
+  Probe probe(route_with({"transform_train_batch"}, false));
+  probe.attach();
+  probe.answer();
+  const Seq seq = probe.submit("transform_train_batch", 0, batch_of(3));
+  probe.stream.want(seq);
+  Reply reply;
+  reply.batch = {{"x", DType::kInt32, {1}, Blob::of(std::string(4, '\0'))}};
+  probe.answer(std::move(reply));
+  EXPECT_EQ(probe.settled.at(seq.value).kind, Outcome::Kind::kError);
+  EXPECT_EQ(value_of(probe.settled.at(seq.value).batch), 3);
+}
+
+TEST(PluginStream, CallsAHostThatMissesItsDeadlineHung) {
+  PluginRoute route = route_with({"on_step_end"}, false);
+  route.config.deadline_seconds = 2;
+  Probe probe(std::move(route));
+  probe.attach();
+  probe.answer();
+  probe.submit("on_step_end", 9);
+  EXPECT_EQ(probe.stream.next_deadline(), probe.now + 2s);
+  probe.now += 1999ms;
+  probe.stream.on_tick(probe.now);
+  EXPECT_TRUE(probe.faults.empty());
+  probe.now += 1ms;
+  probe.stream.on_tick(probe.now);
+  ASSERT_EQ(probe.faults.size(), 1u);
+  EXPECT_EQ(probe.faults[0].kind, "hang");
+  EXPECT_EQ(probe.faults[0].hook, "on_step_end");
+  EXPECT_EQ(probe.faults[0].step, 9);
+  EXPECT_EQ(probe.stream.next_deadline(), TimePoint::max()) << "reported once";
+}
+
+TEST(PluginStream, CountsTheDeadlineFromWhenTheHostCanBegin) {
+  PluginRoute route = route_with({"on_step_end"}, false);
+  route.config.deadline_seconds = 2;
+  Probe probe(std::move(route));
+  probe.attach();
+  probe.answer();
+  probe.submit("on_step_end", 0);
+  probe.submit("on_step_end", 1);
+  probe.now += 1500ms;
+  probe.answer();
+  EXPECT_EQ(probe.stream.next_deadline(), probe.now + 2s);
+}
+
+TEST(PluginStream, ProgressStartsTheDeadlineAnew) {
+  PluginRoute route = route_with({"on_step_end"}, false);
+  route.config.deadline_seconds = 2;
+  Probe probe(std::move(route));
+  probe.attach();
+  probe.answer();
+  const Seq seq = probe.submit("on_step_end", 0);
+  probe.now += 1500ms;
+  Progress progress;
+  progress.seq = seq;
+  probe.stream.on_progress(progress, probe.now);
+  EXPECT_EQ(probe.stream.next_deadline(), probe.now + 2s);
+}
+
+TEST(PluginStream, AReplyThatNobodyWaitsForIsGarbage) {
+  Probe probe(route_with({"on_step_end"}, false));
+  probe.attach();
+  probe.answer();
+  Reply reply;
+  reply.seq = Seq{77};
+  reply.hook = "on_step_end";
+  probe.stream.on_reply(std::move(reply), probe.now);
+  ASSERT_EQ(probe.faults.size(), 1u);
+  EXPECT_EQ(probe.faults[0].kind, "garbage");
+}
+
+TEST(PluginStream, GivenUpItSettlesWhatIsOpenAndWhatComes) {
+  Probe probe(route_with({"transform_train_batch", "on_step_end"}, true));
+  probe.attach();
+  probe.answer_all();
+  const Seq open = probe.submit("transform_train_batch", 0, batch_of(3));
+  probe.stream.want(open);
+  probe.lose(false);
+  EXPECT_EQ(probe.settled.at(open.value).kind, Outcome::Kind::kGivenUp);
+  EXPECT_EQ(value_of(probe.settled.at(open.value).batch), 3);
+  const Seq later = probe.submit("on_step_end", 0);
+  probe.stream.want(later);
+  EXPECT_EQ(probe.settled.at(later.value).kind, Outcome::Kind::kGivenUp);
+  EXPECT_TRUE(probe.stream.is_ready()) << "nobody waits for it any more";
+}
+
+TEST(PluginStream, SetupThatRaisesAtTheFirstStartRefusesTheRun) {
+  Probe probe(route_with({"on_step_end"}, false));
+  probe.attach();
+  Reply reply;
+  reply.failure = Failure{"KeyError", "path", "Traceback …"};
+  probe.answer(std::move(reply));
+  ASSERT_EQ(probe.faults.size(), 1u);
+  EXPECT_EQ(probe.faults[0].kind, "refused");
+}
+
+TEST(PluginStream, AHostThatLivedOnIsLoadedWithoutSetup) {
+  Probe probe(route_with({"on_step_end"}, true));
+  probe.stream.restore(Blob::of(std::string("from the checkpoint")));
+  probe.attach(true);
+  ASSERT_EQ(probe.hooks_under_way(), Hooks{"load_state_dict"});
+  EXPECT_EQ(probe.under_way[0].state.text(), "from the checkpoint");
+}
+
+TEST(PluginStream, AnObserverIsNeverWaitedForAndDropsWhatOverflows) {
+  PluginRoute route = route_with({"on_step_end"}, true);
+  route.traits.steers = false;
+  Probe probe(std::move(route), {.credits = 1, .observer_queue = 3});
+  probe.attach();
+  probe.answer();
+  for (int step = 0; step < 10; ++step) probe.submit("on_step_end", step);
+  EXPECT_EQ(probe.stream.report().events_dropped, 7);
+  probe.answer();
+  probe.lose();
+  EXPECT_EQ(probe.stream.report().events_dropped, 9) << "what a dead observer had not answered is lost";
+  EXPECT_TRUE(probe.settled.empty());
+}
+
+}  // namespace
+}  // namespace bulkhead

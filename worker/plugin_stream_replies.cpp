@@ -1,0 +1,156 @@
+// What becomes of a reply: outputs checked, calls settled, snapshots accepted,
+// the journal trimmed; and of a plugin that is given up.
+#include <algorithm>
+#include <utility>
+
+#include "output_check.h"
+#include "plugin_stream.h"
+
+namespace bulkhead {
+
+void PluginStream::entry_reply(Entry& entry, Reply reply, std::vector<Note> notes) {
+  entry.outcome = Outcome{};
+  entry.outcome.notes = std::move(notes);
+  if (reply.failure) {
+    const std::string said = reply.failure->type + ": " + reply.failure->message;
+    ++report_.errors;
+    effects_.event("error", {{"hook", reply.hook},
+                             {"step", entry.call.context.global_step},
+                             {"reason", said},
+                             {"traceback", reply.failure->traceback}});
+    if (entry.hook->moves_batch()) effects_.dead_letter(entry.call, reply.hook + " raised " + said);
+    entry.outcome.fatal = reply.fatal;
+    settle_failed(entry, Outcome::Kind::kError,
+                  reply.fatal ? route_.config.name + ": " + said : reply.hook + " raised " + said);
+    return trim();
+  }
+  entry.state = State::kReplied;
+  entry.outcome.control = reply.control;
+  entry.outcome.saw_weights = entry.saw_weights;
+  if (entry.hook->pace == HookPace::kWaited) entry.outcome.weights = std::move(reply.batch);
+  if (entry.hook->moves_batch() && !transform_reply(entry, reply)) return trim();
+  const Seq seq = entry.call.seq;
+  const bool snapshot = reply.hook == "state_dict";
+  if (snapshot && reply.has_state) {
+    entry.outcome.state = reply.state;
+    snapshot_ = std::move(reply.state);
+  }
+  effects_.over(entry.position, false);
+  if (entry.own) entry.state = State::kConsumed;
+  if (entry.wanted && !entry.own) deliver(entry);
+  if (snapshot && reply.has_state && stateful_) accept_snapshot(seq);
+  trim();
+}
+
+bool PluginStream::transform_reply(Entry& entry, Reply& reply) {
+  Result<Batch> output = assemble_output(entry.call.batch, reply.batch, reply.kept);
+  const auto good = last_good_.find(reply.hook);
+  std::string refused;
+  if (!output.ok()) {
+    refused = output.error().message;
+  } else if (entry.hook->kind == HookKind::kSample) {
+    refused = check_samples(entry.call.batch, *output);
+  } else {
+    const bool known = good != last_good_.end();
+    refused = check_schema(known ? good->second : entry.call.batch, *output, known);
+  }
+  if (refused.empty() && route_.config.check_finite) refused = check_finite(*output);
+  if (!refused.empty()) {
+    ++report_.errors;
+    effects_.event("error",
+                   {{"hook", reply.hook}, {"step", entry.call.context.global_step}, {"reason", refused}});
+    effects_.dead_letter(entry.call, refused);
+    settle_failed(entry, Outcome::Kind::kError, refused);
+    return false;
+  }
+  entry.outcome.batch = std::move(*output);
+  if (entry.hook->kind == HookKind::kTransform) last_good_[reply.hook] = schema_of(entry.outcome.batch);
+  return true;
+}
+
+void PluginStream::settle_failed(Entry& entry, Outcome::Kind kind, std::string reason) {
+  entry.state = State::kReplied;
+  entry.outcome.kind = kind;
+  entry.outcome.reason = std::move(reason);
+  if (entry.hook->moves_batch()) {
+    entry.outcome.batch = entry.call.batch;
+    if (kind != Outcome::Kind::kGivenUp) {
+      entry.outcome.skip = route_.config.on_poison == "skip";
+      entry.outcome.abort = route_.config.on_poison == "abort";
+    }
+  }
+  effects_.over(entry.position, kind != Outcome::Kind::kError);
+  if (kind == Outcome::Kind::kPoison) {
+    if (entry.hook->moves_batch()) effects_.dead_letter(entry.call, entry.outcome.reason);
+    effects_.event("poison", {{"hook", entry.call.hook},
+                              {"step", entry.call.context.global_step},
+                              {"reason", entry.outcome.reason}});
+  }
+  if (entry.own) {
+    entry.state = State::kConsumed;
+  } else if (entry.wanted) {
+    deliver(entry);
+  }
+}
+
+void PluginStream::deliver(Entry& entry) {
+  entry.state = State::kConsumed;
+  if (!observer_) effects_.settle(entry.call.seq, std::move(entry.outcome));
+  entry.outcome = Outcome{};
+}
+
+// Everything before an arrived snapshot is vouched for by it.
+void PluginStream::accept_snapshot(Seq seq) {
+  for (Entry& entry : entries_) {
+    if (entry.call.seq > seq) break;
+    entry.accepted = true;
+  }
+}
+
+// Drops what will never be sent again: all that is consumed, for a stateless
+// plugin; what a snapshot has accepted besides, for one with state.
+void PluginStream::trim() {
+  while (!entries_.empty()) {
+    const Entry& front = entries_.front();
+    const bool over = front.state == State::kConsumed && (!stateful_ || front.accepted || front.buried);
+    if (!over) return;
+    entries_.pop_front();
+    if (cursor_ > 0) --cursor_;
+  }
+}
+
+// The journal is bounded by a snapshot at a place that depends on the calls
+// alone.
+void PluginStream::maybe_snapshot(TimePoint now) {
+  if (calls_since_snapshot_ < options_.journal_calls && bytes_since_snapshot_ < options_.journal_bytes)
+    return;
+  snapshot(now);
+}
+
+void PluginStream::snapshot(TimePoint now) {
+  if (!stateful_ || retired_ || host_ == Host::kGivenUp) return;
+  calls_since_snapshot_ = 0;
+  bytes_since_snapshot_ = 0;
+  Entry entry;
+  entry.hook = find_hook("state_dict");
+  entry.own = true;
+  entry.call.hook = entry.hook->name;
+  entry.call.context = last_context_;
+  entry.call.deadline_ms = std::chrono::ceil<std::chrono::milliseconds>(deadline_of(*entry.hook)).count();
+  push(std::move(entry));
+  pump(now);
+}
+
+void PluginStream::give_up(const std::string& reason) {
+  host_ = Host::kGivenUp;
+  give_up_reason_ = reason;
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    Entry& entry = entries_[i];
+    if (entry.state == State::kQueued && !entry.awaits_input)
+      settle_failed(entry, Outcome::Kind::kGivenUp, reason);
+  }
+  stateful_ = false;
+  trim();
+}
+
+}  // namespace bulkhead
