@@ -71,7 +71,8 @@ class Coordinator {
   void accept(std::unique_ptr<Channel> channel) { greeter_.accept(std::move(channel)); }
   // A process that was launched has ended.
   void process_ended(const ProcessKey& key, const ProcessEnd& end);
-  // The first time: in order, with grace.  After that: at once.
+  // The first time: in order, with grace (of which a stop that the ranks agreed
+  // on is a part).  After that: at once.
   void request_stop(const std::string& reason);
 
   // Final once `ended` was called.
@@ -170,6 +171,7 @@ class Coordinator {
   std::map<PluginId, Value> configure_answers_;  // of the first incarnation on the lowest rank
   std::set<PluginId> configured_;                // whose changes are in the configuration
   std::vector<RankFailure> failures_;            // of this generation
+  bool stopping_by_ranks_ = false;               // they agreed on it: nobody has asked us yet
   std::optional<RunOutcome> stopping_;           // how a run that is being stopped will have ended
   TimePoint failed_at_;
   RunOutcome outcome_;

@@ -111,6 +111,7 @@ void Coordinator::request_stop(const std::string& reason) {
   if (phase_ == Phase::kEnded) return;
   RunOutcome interrupted{"interrupted", 130, reason};
   if (phase_ == Phase::kRunning) return stop_ranks(std::move(interrupted));
+  if (phase_ == Phase::kStopping && std::exchange(stopping_by_ranks_, false)) return;
   if (phase_ != Phase::kEnding) return end(stopping_.value_or(interrupted));
   for (const auto& worker : workers_) worker->end_now("did not end in time");
   for (const auto& host : hosts_) host->end_now();

@@ -114,6 +114,7 @@ void Coordinator::worker_done(WorkerSupervisor& worker, WorkerDone done) {
   // given the time that they would have had from us.
   if (done.status == "interrupted" && phase_ == Phase::kRunning) {
     begin_stop({"interrupted", 130, done.reason});
+    stopping_by_ranks_ = true;
   }
   finish_if_all_done();
 }

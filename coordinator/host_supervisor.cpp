@@ -133,7 +133,8 @@ void HostSupervisor::configure_answered(const Configured& answer) {
   const Failure& failure = *answer.failure;
   std::string sentence = "configure raised " + failure.type + ": " + failure.message;
   if (ever_configured_) return condemn(std::move(sentence));  // a death like any other
-  if (!failure.traceback.empty()) sentence += "\n" + failure.traceback;
+  const std::size_t end = failure.traceback.find_last_not_of(" \n") + 1;
+  if (end > 0) sentence += "\n" + failure.traceback.substr(0, end);
   services_.refused(*this, "use", sentence);
 }
 

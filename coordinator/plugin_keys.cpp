@@ -45,9 +45,9 @@ std::vector<KeySpec> make_plugin_keys() {
        .slot = PLUGIN(deadline_seconds),
        .meaning = "longest time for one call before the process is killed as hung; without this key epoch, "
                   "validation, "
-                  "save and train hooks have 10 min; start (constructor, configure, setup, first state_dict) "
-                  "has 5 min "
-                  "in all, with this key too",
+                  "save and train hooks have 10 min; of a start the constructor, configure, and setup with "
+                  "the first "
+                  "state_dict have 5 min each, with this key too",
        .unit = "duration",
        .defaults = always("30s"),
        .range = above(0)},

@@ -215,12 +215,13 @@ class RunFileReader {
     for (std::size_t i = 0; i < run_.config.plugins.size(); ++i) {
       if (run_.config.plugins[i].name != plugin.name) continue;
       const std::string other = "plugins." + std::to_string(i) + " (" + run_.config.plugins[i].use + ")";
-      const bool given = run_.places.contains(prefix + "name");
-      return refuse(run_.place_of(prefix + "name"),
-                    prefix + (given ? "name " : "use: without a name of its own it is called ") + "\"" +
-                        plugin.name + "\", " + (given ? "which is the name of " : "as is ") + other +
-                        (given ? " too; give one of them another name"
-                               : "; give one of them another name with the key name"));
+      const std::string name = "\"" + plugin.name + "\"";
+      const std::string sentence =
+          run_.places.contains(prefix + "name")
+              ? "name " + name + " is the name of " + other + " too; give one of them another name"
+              : "use: without a name of its own it is called " + name + ", as is " + other +
+                    "; give one of them another name with the key name";
+      return refuse(run_.place_of(prefix + "name"), prefix + sentence);
     }
     if (plugin.language == "python" && plugin.python.empty()) plugin.python = context_.python.string();
     return check_interpreter(run_, prefix + "python", plugin);

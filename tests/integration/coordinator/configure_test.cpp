@@ -98,7 +98,7 @@ TEST(Configure, KeepsWhatItWasWhenTheRanksStartAgain) {
 TEST(Configure, ThatRaisesRefusesTheRunWithTheMessageAndTheTraceback) {
   Cluster cluster({.ranks = 2, .plugins = {plugin_named("a")}});
   cluster.host_script[0] = configurer(nullptr);
-  cluster.host_script[0].configured.failure = Failure{"ValueError", "no such lr", "Traceback: line 3"};
+  cluster.host_script[0].configured.failure = Failure{"ValueError", "no such lr", "Traceback: line 3\n"};
   cluster.start();
   cluster.advance(2s);
   EXPECT_TRUE(cluster.ended);

@@ -264,6 +264,9 @@ TEST(Ending, OfARunWhoseRanksAgreedToStopOnASignalToOneOfThem) {
   cluster.advance(1s);
   EXPECT_FALSE(cluster.worker(0).got<Stop>()) << "it has agreed already";
   EXPECT_EQ(cluster.events_named("stop").size(), 1U);
+  cluster.coordinator().request_stop("SIGTERM");
+  cluster.advance(1s);
+  EXPECT_TRUE(cluster.killed.empty()) << "the first signal to us, though the ranks were first";
   cluster.worker(0).done("interrupted", good_result(), "SIGTERM to rank 1");
   cluster.advance(100ms);
   ASSERT_TRUE(cluster.ended);

@@ -174,9 +174,23 @@ TEST(Bulkhead, SaysWhatItCannotDoYet) {
     const auto line = parse_command_line(arguments, {});
     return line ? "" : line.error().message;
   };
-  EXPECT_EQ(refusal({}), "say what to do: bulkhead run, status, plugin, checkpoint or host");
-  EXPECT_EQ(refusal({"plugin", "list"}), "bulkhead plugin is not in this version yet; only bulkhead run is");
+  EXPECT_EQ(refusal({}), "say what to do: bulkhead run, plugin, hooks or schema");
+  EXPECT_EQ(refusal({"status", "x"}),
+            "bulkhead status is not in this version yet; there are run, plugin, hooks, schema");
+  EXPECT_EQ(refusal({"plugin"}), "say what to do: bulkhead plugin new, check or list");
+  EXPECT_EQ(refusal({"plugin", "chek"}), "bulkhead plugin has no \"chek\"; did you mean \"check\"?");
+  EXPECT_EQ(refusal({"plugin", "list", "all"}), "bulkhead plugin list takes no \"all\"");
+  EXPECT_EQ(refusal({"hooks", "--html"}), "bulkhead hooks takes --markdown or nothing, not \"--html\"");
   EXPECT_EQ(refusal({"rnu"}), "rnu is not a command of bulkhead; did you mean \"run\"?");
+}
+
+TEST(Bulkhead, HandsThePluginToolsTheirArgumentsAsTheyAre) {
+  const auto line = parse_command_line({"plugin", "new", "--lang", "py", "--help"}, {});
+  ASSERT_TRUE(line.ok());
+  EXPECT_EQ(line->action, CommandLine::Action::kPluginTool);
+  EXPECT_EQ(line->tool, "new");
+  EXPECT_EQ(line->tool_arguments, (std::vector<std::string>{"--lang", "py", "--help"}));
+  EXPECT_EQ(parse_command_line({"plugin", "list"}, {})->action, CommandLine::Action::kListPlugins);
 }
 
 TEST(Bulkhead, PrintsTheKeysOfARunFile) {

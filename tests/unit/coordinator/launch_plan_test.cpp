@@ -65,6 +65,16 @@ TEST(LaunchPlan, StartsAPythonHostWithThePluginsInterpreter) {
   EXPECT_GT(options.oom_score_adj, 0);
 }
 
+TEST(LaunchPlan, FindsAPluginThatIsAModuleBesideTheRunFile) {
+  LaunchPlan with_module = plan();
+  with_module.run_folder = "/runs";
+  EXPECT_TRUE(has(child_options(with_module, {Role::kHost, PluginId(0), 1, Generation(2)}),
+                  "PYTHONPATH=/src/python:/mine"));
+  with_module.plugins[0].module = "pkg.mod";
+  EXPECT_TRUE(has(child_options(with_module, {Role::kHost, PluginId(0), 1, Generation(2)}),
+                  "PYTHONPATH=/src/python:/mine:/runs"));
+}
+
 TEST(LaunchPlan, StartsANativeHostWithItsLimits) {
   const auto options = child_options(plan(), {Role::kHost, PluginId(1), 0, Generation(1)});
   EXPECT_EQ(options.argv, std::vector<std::string>{"/b/bulkhead-plugin-host"});

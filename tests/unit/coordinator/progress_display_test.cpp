@@ -28,7 +28,7 @@ ProgressState halfway() {
 
 TEST(Progress, ShowsTheStepTheLossTheRateAndTheTimeLeft) {
   EXPECT_EQ(render(halfway(), 100),
-            (Lines{"shakespeare  step 120/500  loss 2.3412  12.3k tokens/s  ETA 1:16  epoch 0",
+            (Lines{"shakespeare  step 120/500  loss 2.3412  12.3k tokens/s  ETA 1:16  epoch 1",
                    "  early          ready", "  token_noise/1  restarting  2 restarts",
                    "  log            disabled  1 restart"}));
 }
@@ -37,7 +37,16 @@ TEST(Progress, NamesThePhaseAndLeavesOutWhatIsNotKnown) {
   ProgressState state;
   state.run = "r";
   state.phase = "starting";
-  EXPECT_EQ(render(state, 100), Lines{"r  starting  step 0  epoch 0"});
+  EXPECT_EQ(render(state, 100), Lines{"r  starting  step 0  epoch 1"});
+}
+
+TEST(Progress, ShowsHowManyEpochsThereWillBe) {
+  ProgressState state;
+  state.run = "r";
+  state.step = 7;
+  state.epoch = 1;
+  state.max_epochs = 3;
+  EXPECT_EQ(plain_line(state), "r  step 7  epoch 2/3");
 }
 
 TEST(Progress, FitsAnyWidth) {
@@ -104,7 +113,7 @@ TEST_F(Display, OffATerminalWritesLinesForLogStepsAndEvents) {
   display.update(state, at(0));
   EXPECT_EQ(written(), "");
   display.log_step(state, at(1));
-  EXPECT_EQ(written(), "shakespeare  step 120/500  loss 2.3412  12.3k tokens/s  ETA 1:16  epoch 0\n");
+  EXPECT_EQ(written(), "shakespeare  step 120/500  loss 2.3412  12.3k tokens/s  ETA 1:16  epoch 1\n");
   display.event("plugin early crashed\nSIGSEGV");
   display.finish();
   EXPECT_EQ(written(), "plugin early crashed SIGSEGV\n");

@@ -230,16 +230,16 @@ TEST_F(RunFolder, SumsUpWithEveryFieldInOrder) {
   std::vector<std::string> keys;
   for (const auto& [key, item] : json.items()) keys.push_back(key);
   EXPECT_EQ(keys, (std::vector<std::string>{"status", "exit_code", "reason", "steps", "epochs", "samples",
-                                            "resumed_from", "final_loss", "validation", "params_sha256",
-                                            "seconds", "tokens_per_second", "ranks", "batches", "plugins",
-                                            "plugin_overhead"}));
+                                            "resumed_from", "final_loss", "validation", "test",
+                                            "params_sha256", "seconds", "tokens_per_second", "ranks",
+                                            "batches", "plugins", "plugin_overhead"}));
   EXPECT_EQ(one_line(json["ranks"][1]), R"({"rank":1,"pid":43,"restarts":1,"exit":-9})");
   EXPECT_EQ(one_line(json["batches"]),
             R"({"trained":14,"lost":0,"duplicated":0,"skipped":1,"dead_lettered":1})");
   EXPECT_EQ(
       one_line(json["plugins"][0]),
       R"({"name":"early","scope":"job","rank":null,"starts":0,"crashes":[{"time":0.0,"signal":"SIGSEGV",)"
-      R"("hook":"on_step_end","step":3}],"calls":0,"errors":0,"retries":0,"events_sent":0,"events_dropped":0,)"
+      R"("hook":"on_step_end","step":3}],"calls":0,"errors":0,"errors_by_kind":{},"retries":0,"events_sent":0,"events_dropped":0,)"
       R"("p50_us":0.0,"p99_us":0.0,"state":""})");
 }
 

@@ -41,9 +41,9 @@ class RunFileFolder : public ::testing::Test {
     return path;
   }
 
-  // The shortest run file that is right, and `more`.
-  static std::string right(const std::string& more = "") {
-    return "data: {type: text, path: data/input.txt}\ntrain: {max_steps: 5}\n" + more;
+  // The shortest run file that is right, and `more`; `data` goes to the section data.
+  static std::string right(const std::string& more = "", const std::string& data = "") {
+    return "data: {type: text, path: data/input.txt" + data + "}\ntrain: {max_steps: 5}\n" + more;
   }
 
   Result<RunFile> read(const std::string& text, const std::vector<std::string>& overrides = {}) {

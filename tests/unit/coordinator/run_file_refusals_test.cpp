@@ -28,7 +28,7 @@ TEST_F(BadRunFile, IsNamedByFileLineAndKey) {
        "run.yaml:3: model.layers must be an integer, not \"99999999999999999999\""},
       {right("model: gpt\n"),
        "run.yaml:3: model must be a mapping with the keys type, layers, heads, width, context, not \"gpt\""},
-      {right("model: {type: gtp}\n"), "run.yaml:3: model.type must be gpt, mlp or cnn, not \"gtp\""},
+      {right("model: {type: gtp}\n"), "run.yaml:3: model.type must be gpt, mlp, cnn or clip, not \"gtp\""},
       {right("optimizer: {lr: fast}\n"), "run.yaml:3: optimizer.lr must be a number, not \"fast\""},
       {right("optimizer: {lr: .nan}\n"), "run.yaml:3: optimizer.lr must be a number, not \".nan\""},
       {right("optimizer: {lr: 0}\n"), "run.yaml:3: optimizer.lr must be greater than 0, not \"0\""},
@@ -58,8 +58,7 @@ TEST_F(BadRunFile, IsToldWhatIsMissingOrDoesNotFit) {
   const std::vector<Case> cases = {
       {"train: {max_steps: 5}\n",
        "run.yaml: data.type must be given (what the data set is: text for a language model, mnist for images "
-       "in idx "
-       "format, csv for a table)"},
+       "in idx format, csv for a table, captions for images with a text each)"},
       {"data: {type: csv, path: data/table.csv}\ntrain: {max_steps: 5}\n",
        "run.yaml:1: data.target must be given (name of the column that holds the label)"},
       {"data: {type: text, path: data/input.txt, batch_size: -4}\n",
@@ -75,7 +74,7 @@ TEST_F(BadRunFile, IsToldWhatIsMissingOrDoesNotFit) {
       {"data: {type: mnist, path: data/mnist}\nmodel: {type: gpt}\ntrain: {max_steps: 5}\n",
        "run.yaml:2: model.type gpt does not fit data.type mnist, which needs cnn or mlp"},
       {right("model: {type: mlp, heads: 2}\n"),
-       "run.yaml:3: model.heads belongs to model.type gpt, not to mlp"},
+       "run.yaml:3: model.heads belongs to model.type gpt or clip, not to mlp"},
       {"data: {type: text, path: data/input.txt}\ntrain: {max_steps: 5, device: cuda}\n",
        "run.yaml:2: train.device is cuda, but there is no GPU here or no CUDA in this build; use cpu"},
       {"data: {type: text, path: data/inptu.txt}\ntrain: {max_steps: 5}\n",
@@ -103,8 +102,7 @@ TEST_F(BadRunFile, IsToldWhatIsWrongWithAPlugin) {
       {right("plugins: [[x]]\n"), "run.yaml:3: plugins.0 must be a mapping with the key use, not a list"},
       {plugin("name: x"),
        "run.yaml:4: plugins.0.use must be given (the plugin: file.py:Class, file.py, folder/:Class, "
-       "pkg.mod:Class, lib.so, "
-       "or NAME of a shipped one)"},
+       "pkg.mod:Class, pkg.mod.Class, lib.so, or NAME of a shipped one)"},
       {plugin("use: early_stop, wiht: {}"),
        "run.yaml:4: plugins.0.wiht is not a key; did you mean \"with\"?"},
       {plugin("use: early_stop, with: 3"),
@@ -115,8 +113,8 @@ TEST_F(BadRunFile, IsToldWhatIsWrongWithAPlugin) {
        "run.yaml:4: plugins.0.deadline must be greater than 0, not \"-1s\""},
       {plugin("use: early_stop, limits: {memory: lots}"),
        "run.yaml:4: plugins.0.limits.memory must be a size such as 512MiB or 2GiB, not \"lots\""},
-      {plugin("use: early_stop, scope: node"),
-       "run.yaml:4: plugins.0.scope node is not supported yet; use rank or job"},
+      {plugin("use: early_stop, scope: nod"),
+       "run.yaml:4: plugins.0.scope must be rank, node or job, not \"nod\""},
       {plugin("use: early_stop, on_failure: {then: {fallback: mean}}"),
        "run.yaml:4: plugins.0.on_failure.then: fallback needs a plugin with a compute hook, which is not "
        "supported yet; "
@@ -131,10 +129,38 @@ TEST_F(BadRunFile, IsToldWhatIsWrongWithAPlugin) {
       {plugin("use: token_noise, python: ./python"),
        "run.yaml:4: plugins.0.python does not belong to a native plugin"},
       {right("plugins:\n  - early_stop\n  - {use: early_stop}\n"),
-       "run.yaml:5: plugins.1.name early_stop is the name of plugins.0 too; give one of them another name"},
+       "run.yaml:5: plugins.1.use: without a name of its own it is called \"early_stop\", as is plugins.0 "
+       "(early_stop); give one of them another name with the key name"},
+      {right("plugins:\n  - a.mod:Log\n  - b.mod.Log\n"),
+       "run.yaml:5: plugins.1.use: without a name of its own it is called \"Log\", as is plugins.0 "
+       "(a.mod:Log); "
+       "give one of them another name with the key name"},
+      {right("plugins:\n  - {use: a.mod:Log, name: x}\n  - {use: b.mod.Log, name: x}\n"),
+       "run.yaml:5: plugins.1.name \"x\" is the name of plugins.0 (a.mod:Log) too; give one of them "
+       "another name"},
       {plugin("use: 'hf://user/repo'"),
        "run.yaml:4: plugins.0.use: hf://user/repo is code from outside and is not "
        "trusted; set BULKHEAD_TRUST_REMOTE_CODE=1 if you trust it"},
+  };
+  for (const Case& bad : cases) EXPECT_EQ(refusal(bad.text), bad.sentence) << bad.text;
+}
+
+TEST_F(BadRunFile, IsToldThatNoDataIsLeftForTrainingOrTheTest) {
+  const std::vector<Case> cases = {
+      {right("", ", validation_fraction: 0.5, test_fraction: 0.5"),
+       "run.yaml:1: data.validation_fraction and data.test_fraction must be below 1 together, or nothing is "
+       "left "
+       "to train on"},
+      {"data: {type: text, path: data/input.txt}\ntrain: {max_steps: 5, test: true}\n",
+       "run.yaml:2: train.test needs test data; say how much with data.test_fraction"},
+      {"data: {type: mnist, path: data/mnist, test_fraction: 0.1}\ntrain: {max_steps: 5}\n",
+       "run.yaml:1: data.test_fraction belongs to data.type text, csv or captions, not to mnist"},
+      {"data: {type: captions, path: data/input.txt}\ntrain: {max_steps: 5}\n",
+       "run.yaml:1: data.path: data/input.txt is not a folder"},
+      {"data: {type: captions, path: data}\nmodel: {type: mlp}\ntrain: {max_steps: 5}\n",
+       "run.yaml:2: model.type mlp does not fit data.type captions, which needs clip"},
+      {"data: {type: text, path: data/input.txt, image_size: 64}\ntrain: {max_steps: 5}\n",
+       "run.yaml:1: data.image_size belongs to data.type captions, not to text"},
   };
   for (const Case& bad : cases) EXPECT_EQ(refusal(bad.text), bad.sentence) << bad.text;
 }

@@ -202,6 +202,44 @@ plugins:
   }
 }
 
+TEST_F(GoodRunFile, OfCaptionsTrainsClip) {
+  const auto run =
+      read("data: {type: captions, path: data, test_fraction: 0.25}\ntrain: {max_epochs: 2, test: true}\n");
+  ASSERT_TRUE(run.ok()) << run.error().message;
+  EXPECT_EQ(run->config.model.type, "clip");
+  EXPECT_EQ(run->config.model.context, 64);
+  EXPECT_EQ(run->config.model.width % run->config.model.heads, 0);
+  EXPECT_EQ(run->config.data.image_size, 64);
+  EXPECT_EQ(run->config.data.tokenizer, "char");
+  EXPECT_EQ(run->config.data.test_fraction, 0.25);
+  EXPECT_TRUE(run->config.train.test);
+}
+
+TEST_F(GoodRunFile, OfMnistTellsAFractionThatIsGivenFromNone) {
+  const std::string mnist = "data: {type: mnist, path: data/mnist}\ntrain: {max_steps: 5}\n";
+  const auto without = read(mnist);
+  ASSERT_TRUE(without.ok()) << without.error().message;
+  EXPECT_LT(without->config.data.validation_fraction, 0);
+  EXPECT_EQ(without->resolved_yaml.find("validation_fraction"), std::string::npos) << without->resolved_yaml;
+  const auto with = read(mnist, {"data.validation_fraction=0.2"});
+  ASSERT_TRUE(with.ok()) << with.error().message;
+  EXPECT_EQ(with->config.data.validation_fraction, 0.2);
+  const auto again = read(without->resolved_yaml);
+  ASSERT_TRUE(again.ok()) << again.error().message;
+  EXPECT_LT(again->config.data.validation_fraction, 0);
+  EXPECT_EQ(read(right())->config.data.validation_fraction, 0.1);
+}
+
+TEST_F(GoodRunFile, TakesTwoPluginFilesOfOneNameInTwoFolders) {
+  add("a/plugin.py", "class Early(Plugin):\n  pass\n");
+  add("b/plugin.py", "class Late(Plugin):\n  pass\n");
+  const auto run = read(right("plugins: ['a/plugin.py:Early', 'b/plugin.py']\n"));
+  ASSERT_TRUE(run.ok()) << run.error().message;
+  EXPECT_EQ(run->config.plugins[0].name, "Early");
+  EXPECT_EQ(run->config.plugins[1].name, "Late");
+  EXPECT_NE(run->config.plugins[0].file, run->config.plugins[1].file);
+}
+
 TEST_F(GoodRunFile, WritesNumbersThatAYaml11ParserTakesForNumbers) {
   const auto run = read(right("optimizer: {lr: 1e-8}"));
   ASSERT_TRUE(run.ok());
