@@ -7,10 +7,24 @@
 #include "plugin_stream.h"
 
 namespace bulkhead {
+namespace {
+
+// Seconds from which on a call is worth an event (DESIGN §6.6).
+double slow_from(const HookInfo& hook) {
+  if (hook.name.starts_with("on_train_")) return 20;
+  return hook.pace == HookPace::kStep ? 0.5 : 5;
+}
+
+}  // namespace
 
 void PluginStream::entry_reply(Entry& entry, Reply reply, std::vector<Note> notes) {
   entry.outcome = Outcome{};
   entry.outcome.notes = std::move(notes);
+  if (reply.seconds >= slow_from(*entry.hook)) {
+    effects_.event("slow_hook", {{"hook", reply.hook},
+                                 {"step", entry.call.context.global_step},
+                                 {"seconds", reply.seconds}});
+  }
   if (reply.failure) {
     const std::string said = reply.failure->type + ": " + reply.failure->message;
     ++report_.errors;

@@ -3,18 +3,7 @@
 import pathlib
 import sys
 
-import pytest
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-
-from runs import WORKER, Runs  # noqa: E402  (found by the line above)
-
-
-@pytest.fixture
-def runs(tmp_path):
-    """Starts runs, and ends whatever is left of them."""
-    if not WORKER.exists():
-        pytest.skip("this build has no worker")
-    started = Runs(tmp_path)
-    yield started
-    started.end()
+from runs import runs  # noqa: E402, F401  (found by the line above)

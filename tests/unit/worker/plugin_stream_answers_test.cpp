@@ -71,6 +71,31 @@ TEST(PluginStream, CountsTheDeadlineFromWhenTheHostCanBegin) {
   EXPECT_EQ(probe.stream.next_deadline(), probe.now + 2s);
 }
 
+TEST(PluginStream, WarnsOfASlowHookAndChangesNothing) {
+  struct Case {
+    const char* hook;
+    double seconds;
+    bool slow;
+  };
+  for (const Case& at : {Case{"on_step_end", 0.6, true}, Case{"on_step_end", 0.4, false},
+                         Case{"transform_train_batch", 0.6, true}, Case{"on_epoch_end", 5.1, true},
+                         Case{"on_epoch_end", 4.9, false}, Case{"on_validate_end", 5.1, true},
+                         Case{"on_train_end", 20.1, true}, Case{"on_train_end", 19.9, false}}) {
+    Probe probe(route_with({at.hook}, false));
+    probe.attach();
+    probe.answer_all();
+    const bool moves = find_hook(at.hook)->moves_batch();
+    probe.submit(at.hook, 3, moves ? std::optional(batch_of(1)) : std::nullopt);
+    Reply reply;
+    reply.seconds = at.seconds;
+    if (moves) reply.kept = {"x"};
+    probe.answer(reply);
+    EXPECT_EQ(probe.events, at.slow ? std::vector<std::string>{"slow_hook"} : std::vector<std::string>{})
+        << at.hook << " " << at.seconds;
+    EXPECT_EQ(probe.stream.report().errors, 0);
+  }
+}
+
 TEST(PluginStream, ProgressStartsTheDeadlineAnew) {
   PluginRoute route = route_with({"on_step_end"}, false);
   route.config.deadline_seconds = 2;

@@ -18,12 +18,14 @@ import tempfile
 import time
 import uuid
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("BULKHEAD_BUILD_DIR", ROOT / "build" / "release"))
 BULKHEAD = BUILD / "coordinator" / "bulkhead"
 WORKER = BUILD / "worker" / "bulkhead-worker"
 DATA = ROOT / "tests" / "data"
-PLUGINS = pathlib.Path(__file__).resolve().parent / "plugins"
+PLUGIN_FOLDERS = [ROOT / "tests" / place / "plugins" for place in ("fault", "conformance", "support")]
 PATIENCE = 90.0  # seconds; a run takes two or three where nobody else computes
 _LOOK = 0.01  # seconds between two looks at a condition
 _MARKER = "BULKHEAD_TEST_RUN"
@@ -49,11 +51,16 @@ def table(**changes):
     return config
 
 
+def native(name):
+    """The file of a native plugin of tests/support/plugins."""
+    return str(BUILD / "tests" / "plugins" / f"{name}.so")
+
+
 def plugin(use, name=None, *, restarts=None, then=None, given=None, **keys):
-    """One entry of `plugins`; a file of tests/fault/plugins may be named by its stem and class: "gate:Gate"."""
+    """One entry of `plugins`; a file of PLUGIN_FOLDERS may be named by its stem and class: "gate:Gate"."""
     stem, _, class_name = use.partition(":")
-    path = PLUGINS / f"{stem}.py"
-    entry = {"use": f"{path}:{class_name}" if class_name and path.exists() else use, **keys}
+    path = next((folder / f"{stem}.py" for folder in PLUGIN_FOLDERS if (folder / f"{stem}.py").exists()), None)
+    entry = {"use": f"{path}:{class_name}" if class_name and path else use, **keys}
     if name is not None:
         entry["name"] = name
     if given is not None:
@@ -262,6 +269,25 @@ class Runs:
     def end(self):
         for run in self._started:
             run.kill()
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Starts runs, and ends whatever is left of them."""
+    with starter(tmp_path) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def starter(folder):
+    """The same for a fixture of another scope."""
+    if not WORKER.exists():
+        pytest.skip("this build has no worker")
+    started = Runs(folder)
+    try:
+        yield started
+    finally:
+        started.end()
 
 
 def _marked(marker):

@@ -14,10 +14,10 @@ FIELDS = (
 
 
 class Witness(Plugin):
-    def _see(self, hook, ctx):
+    def _see(self, hook, ctx, **more):
         folder = os.path.join(ctx.run_dir, "witness")
         os.makedirs(folder, exist_ok=True)
-        line = {"hook": hook, **{name: getattr(ctx, name) for name in FIELDS}, "draw": ctx.rng.uniform()}
+        line = {"hook": hook, **{name: getattr(ctx, name) for name in FIELDS}, "draw": ctx.rng.uniform(), **more}
         line["metrics"], line["map_loc"] = dict(line["metrics"]), dict(line["map_loc"])
         with open(os.path.join(folder, f"{bulkhead.facts().plugin}-{ctx.rank}.jsonl"), "a") as file:
             file.write(json.dumps(line) + "\n")
