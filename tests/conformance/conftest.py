@@ -20,3 +20,9 @@ def language(request):
 @pytest.fixture(params=[1, 2, 3], ids="{}-ranks".format)
 def ranks(request):
     return request.param
+
+
+@pytest.fixture(params=[("python", 1), ("python", 2), ("native", 2), ("native", 3)], ids=lambda of: f"{of[0]}-{of[1]}-ranks")
+def place(request):
+    """(language, ranks): both languages, one to three ranks, without each pair."""
+    return request.param

@@ -54,9 +54,7 @@ def test_HelioS_O3_a_test_calls_start_batches_and_end(whole, ranks):
 
 
 def test_HelioS_O4_plugins_come_before_the_trainers_own_step(whole, ranks):
-    """on_step_start before its loss is known, on_optimizer_step_start before the rate is used, on_save_start before
-    the checkpoint; and the first plugin of the list before the second is asked by rule, not by chance: they are
-    processes of their own, so each sees the trainer in the same state."""
+    """Ours has no model hooks: what a hook is told is the trainer's state before its own step of that name."""
     for language, rank in each(whole, ranks):
         losses = {line["global_step"]: line["metrics"]["loss"] for line in calls(whole, language, rank, "on_step_end")}
         for line in calls(whole, language, rank, "on_step_start"):
@@ -80,7 +78,8 @@ def test_HelioS_O5_the_step_is_the_number_of_batches_divided_by_the_accumulation
         assert substeps == [*range(accumulate - 1)] * 3
 
 
-def test_HelioS_O6_the_step_trains_on_what_the_transform_left(runs, language, ranks):
+def test_HelioS_O6_the_step_trains_on_what_the_transform_left(runs, place):
+    language, ranks = place
     taking = actor(language, "taking", ["take transform_train_batch * * 2"])
     run = runs.finish(digits([taking, actor(language, "after")], ranks), ranks)
     for rank in range(ranks):
