@@ -21,9 +21,9 @@ void PluginStream::entry_reply(Entry& entry, Reply reply, std::vector<Note> note
   entry.outcome = Outcome{};
   entry.outcome.notes = std::move(notes);
   if (reply.seconds >= slow_from(*entry.hook)) {
-    effects_.event("slow_hook", {{"hook", reply.hook},
-                                 {"step", entry.call.context.global_step},
-                                 {"seconds", reply.seconds}});
+    effects_.event(
+        "slow_hook",
+        {{"hook", reply.hook}, {"step", entry.call.context.global_step}, {"seconds", reply.seconds}});
   }
   if (reply.failure) {
     const std::string said = reply.failure->type + ": " + reply.failure->message;

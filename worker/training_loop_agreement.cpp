@@ -92,7 +92,8 @@ Status TrainingLoop::apply(const Agreement& agreement, std::string_view hook) {
     reason_ = agreement.abort.empty() ? agreement.fatal : agreement.abort;
     return ok_status();
   }
-  if (agreement.control.stop && ending_ != Ending::kInterrupt) {
+  // The first reason counts: the hooks of the last save are asked as well.
+  if (agreement.control.stop && ending_ != Ending::kInterrupt && ending_ != Ending::kStop) {
     ending_ = Ending::kStop;
     reason_ = agreement.control.reason;
   } else if (agreement.control.stop_epoch && ending_ == Ending::kNone && hook != "on_epoch_end") {

@@ -127,6 +127,15 @@ def test_HF_callbacks_the_order_within_a_step(whole, ranks):
         ]  # fmt: skip
 
 
+def test_HF_state_best_metric_is_that_of_the_validations_so_far(whole, ranks):
+    for language, rank in each(whole, ranks):
+        ends = calls(whole, language, rank, "on_validate_end")
+        losses = [line["metrics"]["loss"] for line in ends]
+        assert [line["best_metric"] for line in ends] == [min(losses[: at + 1]) for at in range(len(losses))]
+        before = [line["best_metric"] for line in calls(whole, language, rank, "on_step_end")]
+        assert before == [None] * EPOCH + [losses[0]] * EPOCH
+
+
 def test_HelioS_5_2_a_validation_is_start_batches_end_and_nothing_is_trained_in_it(whole, ranks):
     for language, rank in each(whole, ranks):
         called = hooks(whole, language, rank)
