@@ -14,7 +14,7 @@ def actor(language, name="actor", script=(), **keys):
 
 
 def digits(plugins, ranks=1, **changes):
-    """A run file: two epochs of five steps on `ranks` ranks; a validation of two batches and a line at each step's end."""
+    """A run file: two epochs of five steps on `ranks` ranks; after each a validation of two batches."""
     changes["data"] = {"batch_size": 1000 // EPOCH // ranks, "validation_fraction": 0.4, "test_fraction": 0.1,
                        **changes.get("data", {})}
     train = {"max_steps": 2 * EPOCH, "validate_every": EPOCH, "validate_batches": 2, **changes.get("train", {})}

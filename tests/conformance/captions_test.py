@@ -28,8 +28,9 @@ def appending(language, text):
 # ----- E-O1: the chain -----
 
 
-@pytest.mark.parametrize("first, second", [("python", "python"), ("native", "native"), ("python", "native")])
-@pytest.mark.parametrize("texts", ["ab", "ba"])
+@pytest.mark.parametrize("first, second, texts", [
+    ("python", "python", "ab"), ("native", "native", "ba"), ("python", "native", "ab"), ("python", "native", "ba"),
+])  # fmt: skip
 def test_E_O1_captions_go_through_the_plugins_in_list_order(runs, first, second, texts):
     plugins = [appending(first, texts[0]), appending(second, texts[1]), actor("python", "last")]
     run = runs.finish(captions(plugins))

@@ -22,7 +22,7 @@ def ranks(request):
     return request.param
 
 
-@pytest.fixture(params=[("python", 1), ("python", 2), ("native", 2), ("native", 3)], ids=lambda of: f"{of[0]}-{of[1]}-ranks")
+@pytest.fixture(params=[("python", 1), ("python", 2), ("native", 2), ("native", 3)], ids="{0[0]}-{0[1]}-ranks".format)
 def place(request):
     """(language, ranks): both languages, one to three ranks, without each pair."""
     return request.param

@@ -6,8 +6,9 @@ from actors import EPOCH, actor, calls, digits, steps_of
 # ----- H-F1: exceptions that are meant to end the run -----
 
 
-@pytest.mark.parametrize("hook, step, status", [("on_step_end", 3, 1), ("on_validate_end", 5, 1), ("on_test_end", 10, 1),
-                                                ("setup", 0, 2)])  # fmt: skip
+@pytest.mark.parametrize("hook, step, status", [
+    ("on_step_end", 3, 1), ("on_validate_end", 5, 1), ("on_test_end", 10, 1), ("setup", 0, 2),
+])  # fmt: skip
 def test_HelioS_F1_an_exception_of_the_list_ends_the_run(runs, language, hook, step, status):
     """Helios has a list for training and one for tests; ours is one, of the plugin's class.  In setup any exception
     refuses the run."""
@@ -38,7 +39,8 @@ def test_HelioS_F1_it_ends_the_run_on_all_ranks_and_for_all_plugins(runs, place)
 def test_HelioS_F1_any_other_exception_is_an_answer(runs, place):
     """Helios' fit returns False; ours counts it and trains on."""
     language, ranks = place
-    script = [f"fail {where} {ranks - 1}" for where in ("transform_train_batch 3", "on_step_end 3", "on_validate_end 5")]
+    places = ("transform_train_batch 3", "on_step_end 3", "on_validate_end 5")
+    script = [f"fail {at} {ranks - 1}" for at in places]
     run = runs.finish(digits([actor(language, script=script, prefetch=0)], ranks), ranks)
     assert (run.summary["status"], run.summary["steps"]) == ("completed", 2 * EPOCH)
     assert [run.of_plugin("actor", rank)["errors"] for rank in range(ranks)] == [0] * (ranks - 1) + [3]
@@ -75,8 +77,9 @@ def test_E_F1_after_an_exception_the_next_plugin_still_runs(runs, place):
 
 def test_E_O3_a_slow_hook_is_warned_of_and_changes_nothing(runs):
     """Limits: a step's hook 0.5 s, an epoch's 5 s, one of training 20 s."""
-    script = ["sleep on_step_end 1 0 0.6", "sleep on_step_end 2 0 0.4", "sleep on_epoch_end 5 0 5.1",
-              "sleep on_epoch_start 5 0 0.6", "sleep on_train_start 0 0 5.1", "sleep on_train_end 10 0 20.1"]  # fmt: skip
+    places = ("on_step_end 1 0 0.6", "on_step_end 2 0 0.4", "on_epoch_end 5 0 5.1", "on_epoch_start 5 0 0.6",
+              "on_train_start 0 0 5.1", "on_train_end 10 0 20.1")  # fmt: skip
+    script = [f"sleep {at}" for at in places]
     plain = runs.finish(digits([actor("python", "python"), actor("native", "native")]))
     run = runs.finish(digits([actor("python", "python", script), actor("native", "native", script)]))
     for name in ("python", "native"):

@@ -165,7 +165,7 @@ def test_T_R8_a_plugin_is_named_by_class_file_folder_module_or_library(runs):
 
 
 def test_A_R1_one_short_name_for_two_classes_is_refused_with_both(runs):
-    text = source("pass", "First", "@bulkhead.register('mine')") + source("pass", "Second", "@bulkhead.register('mine')")
+    text = "".join(source("pass", name, "@bulkhead.register('mine')") for name in ("First", "Second"))
     refused(runs, digits([written(runs, text, class_name="mine")]), '"mine"', "First", "Second")
 
 
