@@ -88,9 +88,8 @@ void PluginClient::open(const Options& options, const std::vector<PluginRoute>& 
   side.hub_address = side.hub.get();
 }
 
-HostLink::Surroundings PluginClient::surroundings(
-    const Options& options, const PluginRoute& route,
-    const std::function<void(Message)>& tell_coordinator) {
+HostLink::Surroundings PluginClient::surroundings(const Options& options, const PluginRoute& route,
+                                                  const std::function<void(Message)>& tell_coordinator) {
   HostLink::Surroundings around;
   around.loop = &loop_;
   around.generation = options.generation;
@@ -119,11 +118,10 @@ void PluginClient::make_chains(const std::vector<PluginRoute>& routes) {
     Phase phase;
     const char* hook;
   };
-  for (const Source& source : {Source{Phase::kTrain, "transform_image"}, Source{Phase::kTrain, "transform_caption"},
-                               Source{Phase::kTrain, "transform_sample"},
-                               Source{Phase::kTrain, "transform_train_batch"},
-                               Source{Phase::kValidate, "transform_validate_batch"},
-                               Source{Phase::kTest, "transform_test_batch"}}) {
+  for (const Source& source :
+       {Source{Phase::kTrain, "transform_image"}, Source{Phase::kTrain, "transform_caption"},
+        Source{Phase::kTrain, "transform_sample"}, Source{Phase::kTrain, "transform_train_batch"},
+        Source{Phase::kValidate, "transform_validate_batch"}, Source{Phase::kTest, "transform_test_batch"}}) {
     const bool of_samples = find_hook(source.hook)->kind == HookKind::kSample;
     std::vector<std::int64_t>& prefetch = prefetch_[source.phase];
     for (std::size_t i = 0; i < routes.size(); ++i) {
