@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "plugin_client_loop.h"
+#include "protocol/log.h"
 
 namespace bulkhead {
 namespace {
@@ -126,6 +127,11 @@ void PluginClient::make_chains(const std::vector<PluginRoute>& routes) {
     std::vector<std::int64_t>& prefetch = prefetch_[source.phase];
     for (std::size_t i = 0; i < routes.size(); ++i) {
       if (!routes[i].traits.has(source.hook)) continue;
+      if (of_samples && !loop_side_->collate) {
+        spdlog::warn("{} has {}, which is never called: this data has no images and captions",
+                     routes[i].config.name, source.hook);
+        continue;
+      }
       loop_side_->chains[source.phase].push_back({i, source.hook, of_samples});
       stage_ports_[source.phase].push_back(i);
       const std::int64_t own = routes[i].config.prefetch;
