@@ -11,6 +11,7 @@
 #include <variant>
 
 #include "protocol/host_messages.h"
+#include "protocol/relay_messages.h"
 #include "protocol/worker_messages.h"
 
 namespace bulkhead {
