@@ -50,8 +50,8 @@ class GatherHub {
     Said said = Said::kNothing;
     Batch part;
   };
-  using Gather = std::vector<Word>;                                 // by rank
-  using Key = std::tuple<PluginId, std::string, std::int64_t>;      // plugin, call, number
+  using Gather = std::vector<Word>;                             // by rank
+  using Key = std::tuple<PluginId, std::string, std::int64_t>;  // plugin, call, number
   using Gathers = std::map<Key, Gather>;
 
   Gathers::iterator begin(const Key& key, std::size_t first, Words& words);

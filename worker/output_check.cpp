@@ -85,7 +85,8 @@ std::string check_samples(const Batch& input, const Batch& output) {
     const Tensor& got = *find(output, tensor.name);
     const bool is_caption = tensor.name == "captions";
     if (!is_caption && got.shape != tensor.shape) {
-      return "\"" + tensor.name + "\" came back as {" + describe({got}) + "}, not as {" + describe({tensor}) + "}";
+      return "\"" + tensor.name + "\" came back as {" + describe({got}) + "}, not as {" + describe({tensor}) +
+             "}";
     }
     const bool is_free = is_caption || tensor.name == "captions.ends" || tensor.name == "images";
     if (!is_free && got.bytes.text() != tensor.bytes.text()) {
@@ -105,7 +106,8 @@ std::string check_samples(const Batch& input, const Batch& output) {
     if (end - begin > static_cast<std::int64_t>(kMaxPluginText)) return "a caption is longer than 64 KiB";
     begin = end;
   }
-  if (begin != static_cast<std::int64_t>(captions->bytes.size)) return "\"captions\" holds more than its texts";
+  if (begin != static_cast<std::int64_t>(captions->bytes.size))
+    return "\"captions\" holds more than its texts";
   return {};
 }
 

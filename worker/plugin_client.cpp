@@ -86,7 +86,8 @@ std::vector<std::shared_ptr<PluginClient::Slot>> PluginClient::send(std::string_
     const Known& plugin = plugins_[i];
     if (!this->calls(plugin, hook)) continue;
     calls.emplace_back(i, own(context.of(plugin.scope), plugin));
-    slots.push_back(plugin.traits.steers ? std::make_shared<Slot>(Slot{plugin.plugin, i, false, {}}) : nullptr);
+    slots.push_back(plugin.traits.steers ? std::make_shared<Slot>(Slot{plugin.plugin, i, false, {}})
+                                         : nullptr);
   }
   if (calls.empty()) return {};
   loop_.post([this, side = loop_side_, slots, hook = std::string(hook), calls = std::move(calls)]() mutable {

@@ -25,8 +25,8 @@ struct PluginClient::LoopSide {
   // A micro-batch in the chain.
   struct Job {
     Batch current;
-    Batch raw;  // samples as they came, until they are made a batch
-    std::int64_t stages = 0;                                      // passed, or skipped because retired
+    Batch raw;                // samples as they came, until they are made a batch
+    std::int64_t stages = 0;  // passed, or skipped because retired
     std::vector<std::pair<std::size_t, std::int64_t>> under_way;  // (stage, ticket), oldest first
     bool first_wanted = false;                                    // of under_way
     bool draining = false;                                        // a checkpoint wants all of it
@@ -41,9 +41,9 @@ struct PluginClient::LoopSide {
   EventLoop& loop;
   std::int64_t rank = 0;
   std::function<Result<Batch>(const Batch&)> collate;
-  std::unique_ptr<RelayHub> hub;        // home of shared processes
-  RelayHub* hub_address = nullptr;      // of hub, for the ports made before it
-  std::unique_ptr<RelayLink> away;      // to them
+  std::unique_ptr<RelayHub> hub;                   // home of shared processes
+  RelayHub* hub_address = nullptr;                 // of hub, for the ports made before it
+  std::unique_ptr<RelayLink> away;                 // to them
   std::vector<std::unique_ptr<PluginPort>> ports;  // before what they point to they must go
   std::map<Phase, std::vector<Stage>> chains;
   std::map<std::pair<std::size_t, std::int64_t>, Taker> takers;  // (port, ticket)

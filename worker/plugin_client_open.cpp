@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "plugin_client_loop.h"
+#include "protocol/log.h"
 
 namespace bulkhead {
 namespace {
@@ -88,9 +89,8 @@ void PluginClient::open(const Options& options, const std::vector<PluginRoute>& 
   side.hub_address = side.hub.get();
 }
 
-HostLink::Surroundings PluginClient::surroundings(
-    const Options& options, const PluginRoute& route,
-    const std::function<void(Message)>& tell_coordinator) {
+HostLink::Surroundings PluginClient::surroundings(const Options& options, const PluginRoute& route,
+                                                  const std::function<void(Message)>& tell_coordinator) {
   HostLink::Surroundings around;
   around.loop = &loop_;
   around.generation = options.generation;
@@ -119,16 +119,20 @@ void PluginClient::make_chains(const std::vector<PluginRoute>& routes) {
     Phase phase;
     const char* hook;
   };
-  for (const Source& source : {Source{Phase::kTrain, "transform_image"}, Source{Phase::kTrain, "transform_caption"},
-                               Source{Phase::kTrain, "transform_sample"},
-                               Source{Phase::kTrain, "transform_train_batch"},
-                               Source{Phase::kValidate, "transform_validate_batch"},
-                               Source{Phase::kTest, "transform_test_batch"}}) {
+  for (const Source& source :
+       {Source{Phase::kTrain, "transform_image"}, Source{Phase::kTrain, "transform_caption"},
+        Source{Phase::kTrain, "transform_sample"}, Source{Phase::kTrain, "transform_train_batch"},
+        Source{Phase::kValidate, "transform_validate_batch"}, Source{Phase::kTest, "transform_test_batch"}}) {
     const bool of_samples = find_hook(source.hook)->kind == HookKind::kSample;
     if (of_samples && !loop_side_->collate) continue;  // a text or a table has no samples to show
     std::vector<std::int64_t>& prefetch = prefetch_[source.phase];
     for (std::size_t i = 0; i < routes.size(); ++i) {
       if (!routes[i].traits.has(source.hook)) continue;
+      if (of_samples && !loop_side_->collate) {
+        spdlog::warn("{} has {}, which is never called: this data has no images and captions",
+                     routes[i].config.name, source.hook);
+        continue;
+      }
       loop_side_->chains[source.phase].push_back({i, source.hook, of_samples});
       stage_ports_[source.phase].push_back(i);
       const std::int64_t own = routes[i].config.prefetch;

@@ -71,9 +71,10 @@ class PluginStream {
     std::function<void(HostFault)> fault;                              // please end this incarnation
     std::function<void(const Call&, const std::string&)> dead_letter;  // poison input, with the reason
     std::function<void(std::string event, Value fields)> event;
-    std::function<void(AskRequest)> ask;                    // answered() follows, once
-    std::function<void(Answer)> answer;                     // to the host; generation is filled in by the owner
-    std::function<void(std::int64_t position, bool gone)> over;  // the call has ended; gone: without its plugin
+    std::function<void(AskRequest)> ask;  // answered() follows, once
+    std::function<void(Answer)> answer;   // to the host; generation is filled in by the owner
+    std::function<void(std::int64_t position, bool gone)>
+        over;  // the call has ended; gone: without its plugin
   };
   // Of a position: a call not made yet, one under way, one that has ended.
   enum class Standing { kAhead, kUnderWay, kOver };

@@ -12,7 +12,8 @@ namespace {
 bool sees_weights(const HookInfo& hook) {
   if (hook.kind != HookKind::kNotify) return false;
   if (hook.pace == HookPace::kWaited) return true;
-  for (const char* name : {"on_step_start", "on_optimizer_step_end", "on_step_end", "should_stop", "on_log"}) {
+  for (const char* name :
+       {"on_step_start", "on_optimizer_step_end", "on_step_end", "should_stop", "on_log"}) {
     if (hook.name == name) return true;
   }
   return false;

@@ -26,8 +26,8 @@ struct RankReport {
 };
 
 struct Agreement {
-  double loss = 0;      // mean over the micro-batches that were trained on
-  double accuracy = 0;  // share of labels predicted right
+  double loss = 0;                     // mean over the micro-batches that were trained on
+  double accuracy = 0;                 // share of labels predicted right
   Control control;                     // one setting of each name
   std::vector<std::int64_t> given_up;  // sorted
   std::string interrupt;

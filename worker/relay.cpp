@@ -66,10 +66,9 @@ Result<std::unique_ptr<RelayHub>> RelayHub::open(RelayIdentity identity,
   for (std::size_t i = 0; i < endpoints.size(); ++i) {
     if (endpoints[i].empty()) continue;
     const auto rank = static_cast<std::int64_t>(i);
-    auto listener = listen_channel(*hub->identity_.loop, endpoints[i], {.one_peer = true},
-                                   [raw = hub.get(), rank](std::unique_ptr<Channel> channel) {
-                                     raw->met(rank, std::move(channel));
-                                   });
+    auto listener = listen_channel(
+        *hub->identity_.loop, endpoints[i], {.one_peer = true},
+        [raw = hub.get(), rank](std::unique_ptr<Channel> channel) { raw->met(rank, std::move(channel)); });
     if (!listener) return listener.error();
     hub->lines_[rank].listener = std::move(*listener);
   }
@@ -96,8 +95,10 @@ void RelayHub::on_message(std::int64_t rank, Message message) {
     spdlog::error("{} came before the greeting of rank {}", type_of(message), rank);
   } else if (RelayCall* call = std::get_if<RelayCall>(&message)) {
     const bool passes = call->hook.empty();
-    if (!passes && find_hook(call->hook) == nullptr) return spdlog::error("rank {} calls {}", rank, call->hook);
-    SharedCall shared{std::move(call->hook), std::move(call->context), {}, static_cast<std::size_t>(call->bytes)};
+    if (!passes && find_hook(call->hook) == nullptr)
+      return spdlog::error("rank {} calls {}", rank, call->hook);
+    SharedCall shared{
+        std::move(call->hook), std::move(call->context), {}, static_cast<std::size_t>(call->bytes)};
     if (call->has_input) shared.input = std::move(call->batch);
     handlers_.call(rank, call->plugin, std::move(shared));
   } else if (RelaySupply* supply = std::get_if<RelaySupply>(&message)) {
@@ -123,10 +124,9 @@ Result<std::unique_ptr<RelayLink>> RelayLink::open(RelayIdentity identity, const
   if (!channel) return channel.error();
   std::unique_ptr<RelayLink> link(new RelayLink(std::move(identity), std::move(settle)));
   link->channel_ = std::move(*channel);
-  link->channel_->start({[raw = link.get()](Message message) { raw->on_message(std::move(message)); },
-                         [](const Error& why) {
-                           spdlog::info("the home of shared plugins is gone: {}", why.message);
-                         }});
+  link->channel_->start(
+      {[raw = link.get()](Message message) { raw->on_message(std::move(message)); },
+       [](const Error& why) { spdlog::info("the home of shared plugins is gone: {}", why.message); }});
   Hello hello;
   hello.role = "worker";
   hello.rank = link->identity_.rank;

@@ -42,8 +42,7 @@ class RelayHub {
   // Listens for each rank that has an endpoint in `endpoints`; an Error where
   // it cannot.
   static Result<std::unique_ptr<RelayHub>> open(RelayIdentity identity,
-                                                const std::vector<std::string>& endpoints,
-                                                Handlers handlers);
+                                                const std::vector<std::string>& endpoints, Handlers handlers);
 
   void settle(std::int64_t rank, PluginId plugin, std::int64_t number, Outcome outcome);
 

@@ -6,7 +6,8 @@
 
 namespace bulkhead {
 
-SharedStream::SharedStream(std::vector<std::int64_t> ranks, const PluginRoute& route, Stream stream, Settle settle)
+SharedStream::SharedStream(std::vector<std::int64_t> ranks, const PluginRoute& route, Stream stream,
+                           Settle settle)
     : ranks_(std::move(ranks)),
       node_(route.config.scope == "node"),
       observer_(!route.traits.steers),
@@ -57,8 +58,8 @@ void SharedStream::submit(std::int64_t rank) {
 
 SharedStream::Waiting* SharedStream::waiting(Key key) {
   std::deque<Waiting>& queue = queues_[key.first];
-  const auto found =
-      std::find_if(queue.begin(), queue.end(), [&](const Waiting& call) { return call.number == key.second; });
+  const auto found = std::find_if(queue.begin(), queue.end(),
+                                  [&](const Waiting& call) { return call.number == key.second; });
   return found == queue.end() ? nullptr : &*found;
 }
 

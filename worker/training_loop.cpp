@@ -4,7 +4,6 @@
 #include <limits>
 #include <utility>
 
-
 namespace bulkhead {
 
 TrainingLoop::TrainingLoop(Parts parts, TrainingState state, PluginClient& plugins, EventLoop& compute,
@@ -35,7 +34,8 @@ void TrainingLoop::interrupt(std::string reason) {
 
 Result<TrainingEnd> TrainingLoop::run(std::vector<PendingBatch> batches) {
   Result<TrainingEnd> end = run_all(std::move(batches));
-  const bool own_failure = !end && end.error().code != ErrorCode::kUnavailable;  // else a peer's, or the network's
+  const bool own_failure =
+      !end && end.error().code != ErrorCode::kUnavailable;  // else a peer's, or the network's
   const std::string why = own_failure ? end.error().message : ending_ == Ending::kFatal ? reason_ : "";
   if (why.empty()) return end;
   HookContext context = context_with({});
@@ -80,7 +80,8 @@ Status TrainingLoop::run_epoch() {
   while (ending_ == Ending::kNone && state_.step < epoch_end_step()) {
     if (Status done = train_step(); !done) return done;
   }
-  if (ending_ == Ending::kInterrupt || ending_ == Ending::kAbort || ending_ == Ending::kFatal) return ok_status();
+  if (ending_ == Ending::kInterrupt || ending_ == Ending::kAbort || ending_ == Ending::kFatal)
+    return ok_status();
   if (!prefetch_.empty() && state_.step < epoch_end_step()) plugins_.drop_batches();
   if (ending_ == Ending::kEpoch) ending_ = Ending::kNone;
   if (!std::exchange(state_.epoch_closed, true)) {

@@ -131,7 +131,9 @@ class TrainingLoop {
   std::int64_t validate_every() const {
     return state_.settings.validate_every.value_or(parts_.config.train.validate_every);
   }
-  std::int64_t save_every() const { return state_.settings.save_every.value_or(parts_.config.checkpoint.every); }
+  std::int64_t save_every() const {
+    return state_.settings.save_every.value_or(parts_.config.checkpoint.every);
+  }
   double lr() const;
   bool log_step(const StepFacts& facts, bool forced);
 
@@ -150,13 +152,13 @@ class TrainingLoop {
   std::string reason_;
   std::string interrupt_;  // not empty: an end was asked for, and why
   Batch weights_;          // ctx.load_weights of this rank, until the ranks have agreed
-  RankReport carried_;  // replies collected before their step's exchange
+  RankReport carried_;     // replies collected before their step's exchange
   std::int64_t validated_at_ = -1;
   std::int64_t saved_at_ = -1;
   std::int64_t logged_due_ = 0;
   std::int64_t first_step_ = 0;  // of this incarnation
   std::int64_t first_due_ = 0;
-  bool primed_ = false;          // the chain of transforms holds this epoch's next steps
+  bool primed_ = false;  // the chain of transforms holds this epoch's next steps
   TimePoint started_{};
   TimePoint ended_{};
   TimePoint logged_{};

@@ -142,7 +142,8 @@ std::string TrainingLoop::objection_to(const Batch& weights) const {
   for (const NamedTensor& tensor : *tensors) {
     const at::Tensor* parameter = find_tensor(parameters, tensor.name);
     if (parameter == nullptr) return "the model has no parameter \"" + tensor.name + "\"";
-    if (tensor.value.sizes() != parameter->sizes() || tensor.value.scalar_type() != parameter->scalar_type()) {
+    if (tensor.value.sizes() != parameter->sizes() ||
+        tensor.value.scalar_type() != parameter->scalar_type()) {
       return "\"" + tensor.name + "\" has another shape or type than the parameter";
     }
   }

@@ -8,9 +8,7 @@
 
 namespace bulkhead {
 
-std::int64_t TrainingLoop::epoch_end_step() const {
-  return std::min(plan_.end_step(), most_steps_);
-}
+std::int64_t TrainingLoop::epoch_end_step() const { return std::min(plan_.end_step(), most_steps_); }
 
 bool TrainingLoop::is_last_step() const {
   const std::int64_t epochs = parts_.config.train.max_epochs;

@@ -26,14 +26,13 @@ TrainingLoop::Evaluation TrainingLoop::evaluation(Phase phase) const {
   const bool test = phase == Phase::kTest;
   const Split split = test ? Split::kTest : Split::kValidation;
   SamplerOptions options = parts_.sampler_options(parts_.dataset->size(split));
-  Evaluation evaluation{phase,
-                        split,
-                        test ? "transform_test_batch" : "transform_validate_batch",
-                        test ? "on_test_step_end" : "on_validate_step_end",
-                        ValidationSampler(options)};
+  Evaluation evaluation{phase, split, test ? "transform_test_batch" : "transform_validate_batch",
+                        test ? "on_test_step_end" : "on_validate_step_end", ValidationSampler(options)};
   options.rank = 0;
   const std::int64_t limit = test ? 0 : parts_.config.train.validate_batches;
-  const auto limited = [limit](std::int64_t batches) { return limit > 0 ? std::min(limit, batches) : batches; };
+  const auto limited = [limit](std::int64_t batches) {
+    return limit > 0 ? std::min(limit, batches) : batches;
+  };
   evaluation.own = limited(evaluation.sampler.batches());
   evaluation.all = limited(ValidationSampler(options).batches());
   return evaluation;

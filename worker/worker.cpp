@@ -316,9 +316,16 @@ WorkerDone Worker::train(const StartWorker& start) {
   };
   outlets.step = [this](std::int64_t step) { step_.store(step, std::memory_order_relaxed); };
 
-  TrainingLoop::Parts parts{
-      config, start.facts,          data,                     data_facts,          std::move(*model),
-      device, std::move(optimizer), std::move(*communicator), std::move(*reducer), !start.resume.empty()};
+  TrainingLoop::Parts parts{config,
+                            start.facts,
+                            data,
+                            data_facts,
+                            std::move(*model),
+                            device,
+                            std::move(optimizer),
+                            std::move(*communicator),
+                            std::move(*reducer),
+                            !start.resume.empty()};
   WorkerDone done;
   {
     TrainingLoop training(std::move(parts), std::move(rank.training), plugins, compute_loop_,

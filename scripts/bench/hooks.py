@@ -50,7 +50,7 @@ name: {name}
 model: {{type: mlp, layers: 3, width: {width}}}
 data: {{type: csv, path: {root}/tests/data/csv/digits.csv, target: digit, batch_size: 64}}
 optimizer: {{type: adamw, lr: 1.0e-3}}
-train: {{max_steps: {steps}, seed: 1, log_every: 0, validate_every: {steps}}}
+train: {{max_steps: {steps}, device: cpu, seed: 1, log_every: 0, validate_every: {steps}}}
 plugins: {plugins}
 """
 

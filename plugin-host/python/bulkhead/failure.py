@@ -6,6 +6,7 @@ import traceback
 
 from bulkhead import wire
 
+PLUGIN_MODULES = "bulkhead_plugin_"  # how the names of modules that the host makes of plugins' files begin
 _MAX_MESSAGE = 16 << 10  # characters
 _MAX_TRACEBACK = 64 << 10
 
@@ -25,8 +26,10 @@ def sentence(message: str, kind: str = "Refused") -> dict:
 
 
 def type_name(error: BaseException) -> str:
+    """With its module, but for builtins and for a plugin's own file, whose module has a name that only the host uses."""
     cls = type(error)
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    short = cls.__module__ == "builtins" or cls.__module__.startswith(PLUGIN_MODULES)
+    return cls.__qualname__ if short else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _text(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any, Dict, List, Optional
 
 from bulkhead import arguments, checks, registry, state
-from bulkhead.failure import failure_of, sentence, type_name
+from bulkhead.failure import PLUGIN_MODULES, failure_of, sentence, type_name
 from bulkhead.hooks import did_you_mean
 from bulkhead.plugin import Plugin
 
@@ -131,7 +131,7 @@ def _import_file(path: str) -> Any:
     # Two files of one basename are two modules.
     place = hashlib.sha256(os.path.abspath(source).encode()).hexdigest()[:8]
     stem = re.sub(r"\W", "_", os.path.splitext(name)[0])
-    unique = f"bulkhead_plugin_{stem}_{place}"
+    unique = f"{PLUGIN_MODULES}{stem}_{place}"
     spec = importlib.util.spec_from_file_location(
         unique, source, submodule_search_locations=[path.rstrip("/")] if is_package else None
     )

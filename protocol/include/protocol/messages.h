@@ -11,15 +11,16 @@
 #include <variant>
 
 #include "protocol/host_messages.h"
+#include "protocol/relay_messages.h"
 #include "protocol/worker_messages.h"
 
 namespace bulkhead {
 
-using Message = std::variant<Hello, Welcome, Refuse, Load, Loaded, LoadFailed, Configure, Configured, Attach,
-                             Call, Reply, Progress, Note, Ask, Answer, StartWorker, StoreReady, AttachHost,
-                             HostReady, HostFault, HostLost, HostPost, GatherPart, GatherWanted, GatherDone, RelayCall,
-                             RelaySupply, RelayWant, RelayOutcome, MetricsLine, EventLine, Stop, WorkerDone,
-                             Heartbeat>;
+using Message =
+    std::variant<Hello, Welcome, Refuse, Load, Loaded, LoadFailed, Configure, Configured, Attach, Call, Reply,
+                 Progress, Note, Ask, Answer, StartWorker, StoreReady, AttachHost, HostReady, HostFault,
+                 HostLost, HostPost, GatherPart, GatherWanted, GatherDone, RelayCall, RelaySupply, RelayWant,
+                 RelayOutcome, MetricsLine, EventLine, Stop, WorkerDone, Heartbeat>;
 
 Generation generation_of(const Message& message);
 std::string_view type_of(const Message& message);

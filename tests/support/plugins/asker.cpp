@@ -29,7 +29,8 @@ struct Asker : bulkhead::Plugin {
   }
   void on_train_start(bulkhead::Context& ctx) override {
     bulkhead::Batch& weights = ctx.weights();
-    for (float& value : weights.mutable_view<float>("bias").flat()) value += 1;
+    const auto bias = weights.mutable_view<float>("bias").flat();
+    for (float& value : bias) value += 1;
     ctx.load_weights(weights);
     ctx.log(std::to_string(ctx.weights().view<float>("scale")(0)));  // asked for once only
     ctx.load_weights(weights);                                       // the same again is one parameter

@@ -16,7 +16,8 @@ struct Samples : bulkhead::Plugin {
     return caption + " of " + ctx.path + " " + std::to_string(ctx.rng.below(1000));
   }
   void transform_sample(bulkhead::Sample& sample, bulkhead::Context&) override {
-    for (std::uint8_t& value : sample.image.mutable_view().flat()) value = 9;
+    const auto pixels = sample.image.mutable_view().flat();
+    for (std::uint8_t& value : pixels) value = 9;
     sample.caption = "nine";
   }
 };

@@ -129,8 +129,7 @@ TEST(Gather, GoesOnWithoutARankOnWhichThePluginWasGivenUp) {
   EXPECT_EQ(hub.open(), 0U);
   const std::string next = "13 on_step_end at step 8";
   EXPECT_TRUE(texts_of(hub.take(0, part_of({0, "part"}, next))).empty());
-  EXPECT_EQ(texts_of(hub.take(2, part_of({2, "part"}, next))),
-            std::vector<std::string>{"0: 0=0.0 2=2.0"});
+  EXPECT_EQ(texts_of(hub.take(2, part_of({2, "part"}, next))), std::vector<std::string>{"0: 0=0.0 2=2.0"});
 }
 
 TEST(Gather, KeepsThePartOfARankThatWasGivenUpAfterwards) {

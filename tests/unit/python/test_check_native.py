@@ -31,7 +31,8 @@ struct Everything : bulkhead::Plugin {
   }
   void on_epoch_end(bulkhead::Context& ctx) override {
     bulkhead::Batch& weights = ctx.weights();
-    for (float& value : weights.mutable_view<float>("head.bias").flat()) value = 1;
+    const auto bias = weights.mutable_view<float>("head.bias").flat();
+    for (float& value : bias) value = 1;
     ctx.load_weights(weights);
     ctx.set("lr", 0.5);
   }

@@ -12,9 +12,9 @@ namespace {
 // A stream in a call, with what the rank told the coordinator.
 struct Rank {
   explicit Rank(bool alone = false)
-      : probe(route_with({"on_step_end"}, false)), gathering({PluginId{3}, alone, [this](Message message) {
-                                                                parts.push_back(std::get<GatherPart>(message));
-                                                              }}) {
+      : probe(route_with({"on_step_end"}, false)),
+        gathering({PluginId{3}, alone,
+                   [this](Message message) { parts.push_back(std::get<GatherPart>(message)); }}) {
     probe.attach();
     probe.answer();
     probe.submit("on_step_end", 7);

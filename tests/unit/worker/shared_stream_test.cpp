@@ -13,14 +13,16 @@ namespace {
 class Shared {
  public:
   explicit Shared(const std::string& scope, bool steers = true)
-      : stream({0, 1}, route(scope, steers),
-               {[this](SharedCall call) {
-                  submitted.push_back(call.hook + " of rank " + std::to_string(call.context.rank.value_or(-1)));
-                  return Seq(static_cast<std::int64_t>(submitted.size()));
-                },
-                [this](Seq seq, Batch) { supplied.push_back(seq.value); },
-                [this](Seq seq) { wanted.push_back(seq.value); }},
-               [this](std::int64_t rank, std::int64_t number, Outcome) { settled.emplace_back(rank, number); }) {}
+      : stream(
+            {0, 1}, route(scope, steers),
+            {[this](SharedCall call) {
+               submitted.push_back(call.hook + " of rank " + std::to_string(call.context.rank.value_or(-1)));
+               return Seq(static_cast<std::int64_t>(submitted.size()));
+             },
+             [this](Seq seq, Batch) { supplied.push_back(seq.value); },
+             [this](Seq seq) { wanted.push_back(seq.value); }},
+            [this](std::int64_t rank, std::int64_t number, Outcome) { settled.emplace_back(rank, number); }) {
+  }
 
   std::int64_t call(std::int64_t rank, const std::string& hook) {
     SharedCall call;

@@ -128,7 +128,8 @@ struct Context : Facts {
   // shapes of weights().
   //
   //   bulkhead::Batch& weights = ctx.weights();
-  //   for (float& value : weights.mutable_view<float>("head.bias").flat()) value = 0;
+  //   const auto bias = weights.mutable_view<float>("head.bias").flat();
+  //   for (float& value : bias) value = 0;
   //   ctx.load_weights(weights);
   //
   // Of several plugins the last in the run file wins, within a plugin the lowest
