@@ -124,7 +124,6 @@ void PluginClient::make_chains(const std::vector<PluginRoute>& routes) {
         Source{Phase::kTrain, "transform_sample"}, Source{Phase::kTrain, "transform_train_batch"},
         Source{Phase::kValidate, "transform_validate_batch"}, Source{Phase::kTest, "transform_test_batch"}}) {
     const bool of_samples = find_hook(source.hook)->kind == HookKind::kSample;
-    if (of_samples && !loop_side_->collate) continue;  // a text or a table has no samples to show
     std::vector<std::int64_t>& prefetch = prefetch_[source.phase];
     for (std::size_t i = 0; i < routes.size(); ++i) {
       if (!routes[i].traits.has(source.hook)) continue;

@@ -74,7 +74,10 @@ def test_E_2_1_validation_data_is_not_changed(runs, language):
 def test_E_2_1_sample_hooks_are_not_called_where_there_are_no_samples(runs, language):
     run = runs.finish(digits([actor(language)]))
     assert run.summary["status"] == "completed"
-    assert not {"transform_image", "transform_caption", "transform_sample"} & set(hooks(run))
+    of_samples = {"transform_image", "transform_caption", "transform_sample"}
+    assert not of_samples & set(hooks(run))
+    log = (run.directory / "logs" / "worker-0.log").read_text()
+    assert all(f"actor has {hook}, which is never called" in log for hook in of_samples)
 
 
 # ----- 7.5: the values of the shipped caption plugins -----

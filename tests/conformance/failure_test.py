@@ -20,7 +20,8 @@ def test_HelioS_F1_an_exception_of_the_list_ends_the_run(runs, language, hook, s
         return
     summary = run.summary
     assert (summary["status"], summary["exit_code"]) == ("failed", 1)
-    assert summary["reason"].startswith("actor: ") and summary["reason"].endswith("Expected: as foreseen")
+    of_type = "Expected" if language == "python" else "tests::Expected"
+    assert summary["reason"] == f"actor: {of_type}: as foreseen"
 
 
 def test_HelioS_F1_it_ends_the_run_on_all_ranks_and_for_all_plugins(runs, place):
