@@ -140,7 +140,10 @@ void Worker::on_message(Message message) {
     else
       early_attaches_.push_back(*attach);
   } else if (const GatherWanted* wanted = std::get_if<GatherWanted>(&message)) {
-    if (plugins_ != nullptr) plugins_->gather_wanted(*wanted);
+    if (plugins_ != nullptr)
+      plugins_->gather_wanted(*wanted);
+    else
+      early_wanted_.push_back(*wanted);
   } else if (GatherDone* done = std::get_if<GatherDone>(&message)) {
     if (plugins_ != nullptr) plugins_->gather_done(std::move(*done));
   } else if (const HostLost* lost = std::get_if<HostLost>(&message)) {
@@ -302,6 +305,7 @@ WorkerDone Worker::train(const StartWorker& start) {
     plugins_ = &plugins;
     for (const AttachHost& attach : std::exchange(early_attaches_, {})) plugins.attach_host(attach);
     for (const HostLost& lost : std::exchange(early_losses_, {})) plugins.host_lost(lost);
+    for (const GatherWanted& wanted : std::exchange(early_wanted_, {})) plugins.gather_wanted(wanted);
   });
 
   TrainingLoop::Outlets outlets;

@@ -75,6 +75,7 @@ class Worker {
   PluginClient* plugins_ = nullptr;
   std::vector<AttachHost> early_attaches_;
   std::vector<HostLost> early_losses_;
+  std::vector<GatherWanted> early_wanted_;
 
   // Compute thread.
   TrainingLoop* training_ = nullptr;
