@@ -147,7 +147,10 @@ void HostLink::lost(const HostLost& lost) {
   channel_.reset();
   listener_.reset();
   greeted_ = false;
-  HostPost post = stream_.host_lost(lost.restarting, lost.reason, mark_ ? mark_->last() : std::nullopt);
+  // Garbage is found in the oldest call, when the host may have begun another.
+  const bool garbled = lost.reason.starts_with("garbage");
+  HostPost post = stream_.host_lost(lost.restarting, lost.reason,
+                                    mark_ && !garbled ? mark_->last() : std::nullopt);
   mark_.reset();
   post.generation = around_.generation;
   post.host_generation = lost.host_generation;

@@ -152,7 +152,7 @@ void PluginStream::opening_reply(const Reply& reply, TimePoint now) {
 // The call in which the host died; none when it was between two calls.
 const PluginStream::Flight* PluginStream::guilty(std::optional<Seq> begun) const {
   if (flights_.empty()) return nullptr;
-  if (!begun || faulted_) return &flights_.front();  // a fault was found while it was the oldest
+  if (!begun) return &flights_.front();
   const auto is_begun = [&](const Flight& flight) { return flight.seq == *begun; };
   const auto found = std::find_if(flights_.begin(), flights_.end(), is_begun);
   return found == flights_.end() ? nullptr : &*found;

@@ -107,7 +107,8 @@ def assert_crash_is_told(run, name, one):
     kind = "hang" if how in ("hang", "stop") else "crash"
     lines = run.events(kind, plugin=name, rank=rank)
     assert len(lines) == len(steps), run.account()
-    assert lines[0]["hook"] == one["hook"] and lines[0]["reason"], lines[0]
+    # What a stopped process had answered may not have left it: the rank then misses an earlier reply.
+    assert (lines[0]["hook"] == one["hook"] or how == "stop") and lines[0]["reason"], lines[0]
     if one["hook"] not in ("__init__", "setup"):  # those die before they are ready for the first time
         assert len(run.events("ready", plugin=name, rank=rank)) == 1
     assert run.events("restart", plugin=name, rank=rank), run.account()
