@@ -149,8 +149,8 @@ void HostLink::lost(const HostLost& lost) {
   greeted_ = false;
   // Garbage is found in the oldest call, when the host may have begun another.
   const bool garbled = lost.reason.starts_with("garbage");
-  HostPost post = stream_.host_lost(lost.restarting, lost.reason,
-                                    mark_ && !garbled ? mark_->last() : std::nullopt);
+  HostPost post =
+      stream_.host_lost(lost.restarting, lost.reason, mark_ && !garbled ? mark_->last() : std::nullopt);
   mark_.reset();
   post.generation = around_.generation;
   post.host_generation = lost.host_generation;

@@ -14,7 +14,7 @@ namespace {
 
 Tensor numbers(const std::vector<std::int64_t>& values) {
   std::string bytes(values.size() * sizeof(std::int64_t), '\0');
-  std::memcpy(bytes.data(), values.data(), bytes.size());
+  if (!values.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
   return {"sample", DType::kInt64, {static_cast<std::int64_t>(values.size())}, Blob::of(bytes)};
 }
 

@@ -14,7 +14,7 @@ using Texts = std::vector<std::string>;
 
 Tensor numbers(const std::string& name, const std::vector<std::int64_t>& values) {
   std::string bytes(values.size() * sizeof(std::int64_t), '\0');
-  std::memcpy(bytes.data(), values.data(), bytes.size());
+  if (!values.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
   return {name, DType::kInt64, {static_cast<std::int64_t>(values.size())}, Blob::of(bytes)};
 }
 
