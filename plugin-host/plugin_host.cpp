@@ -1,10 +1,12 @@
 #include "plugin_host.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <unistd.h>
 #include <utility>
 
+#include "protocol/local_socket.h"
 #include "protocol/log.h"
 
 namespace bulkhead {
@@ -70,11 +72,11 @@ void PluginHost::start() {
   control_ = std::move(*control);
   control_->start({[this](Message message) { on_control(std::move(message)); },
                    [this](const Error& why) { on_control_closed(why); }});
-  greet(*control_);
+  greet(*control_, {});
   beat();
 }
 
-void PluginHost::greet(Channel& channel) {
+void PluginHost::greet(Channel& channel, std::vector<std::string> capabilities) {
   Hello hello;
   hello.generation = options_.generation;
   hello.role = "host";
@@ -82,6 +84,7 @@ void PluginHost::greet(Channel& channel) {
   hello.plugin = options_.plugin;
   hello.pid = ::getpid();
   hello.secret = options_.secret;
+  hello.capabilities = std::move(capabilities);
   channel.send(hello);
   greeting_timer_ = loop_.call_after(
       options_.greeting, [this] { finish(kExitRefused, "nobody answered this host's hello in time"); });
@@ -153,12 +156,13 @@ void PluginHost::on(const Attach& attach) {
   worker_ = attach.worker_generation;
   state_ = State::kServing;
   mark_.be_beside(attach.endpoint);
+  memory_path_ = attach.endpoint.substr(attach.endpoint.find("://") + 3) + ".memory";
   Result<std::unique_ptr<Channel>> data = connect_(attach.endpoint);
   if (!data) return finish(kExitOwnError, data.error().message);
   data_ = std::move(*data);
   data_->start({[this](Message message) { on_data(std::move(message)); },
                 [this](const Error& why) { on_data_closed(why); }});
-  greet(*data_);
+  greet(*data_, {std::string(kSharedMemory)});
 }
 
 void PluginHost::on(const Stop& stop) {
@@ -176,9 +180,16 @@ void PluginHost::on_data(Message message) {
   if (const auto* refused = std::get_if<Refuse>(&message)) {
     return finish(kExitRefused, "the worker refuses this host: " + refused->reason);
   }
-  if (std::holds_alternative<Welcome>(message) && !welcomed_) {
+  if (const auto* welcome = std::get_if<Welcome>(&message); welcome && !welcomed_) {
     welcomed_ = true;
     greeting_timer_.reset();
+    if (std::ranges::count(welcome->capabilities, kSharedMemory) > 0) share_memory();
+    return;
+  }
+  if (const auto* news = std::get_if<MemoryNews>(&message); news && places_) {
+    places_->begin();
+    places_->gone(news->gone);
+    if (Status known = places_->given_back(news->unused); !known) spdlog::error("{}", known.error().message);
     return;
   }
   if (auto* call = std::get_if<Call>(&message); call && welcomed_) {
@@ -200,10 +211,18 @@ void PluginHost::on_data_closed(const Error& why) {
   state_ = State::kLoaded;
 }
 
+void PluginHost::share_memory() {
+  Result<UniqueFd> socket = connect_local(memory_path_);
+  if (!socket) return spdlog::warn("no memory is shared with the worker: {}", socket.error().message);
+  places_.emplace(*std::move(socket));
+  data_->share(&*places_);
+}
+
 // Whatever runs for it runs for nobody.
 void PluginHost::drop_worker() {
   calls_.clear();
   data_.reset();
+  places_.reset();
   aborted_ = in_call_;
 }
 
@@ -222,7 +241,15 @@ void PluginHost::run_next_call() {
 void PluginHost::run(const Call& call) {
   in_call_ = true;
   mark_.begin(call.seq);
-  line_.send(runner_->run(call, line_));
+  Reply reply = runner_->run(call, line_);
+  if (places_) {
+    share(arena_, reply.batch);
+    const MemoryNews news{options_.generation, {}, places_->take_gone()};
+    if (news.any()) line_.send(news);
+    places_->take_unused();  // the reply says so
+    places_->take_named();
+  }
+  line_.send(reply);
   in_call_ = aborted_ = false;
 }
 

@@ -78,7 +78,8 @@ class PluginHost {
   void on_data(Message message);
   void on_data_closed(const Error& why);
 
-  void greet(Channel& channel);
+  void greet(Channel& channel, std::vector<std::string> capabilities);
+  void share_memory();
   void drop_worker();
   void run_next_call();
   void run(const Call& call);
@@ -99,7 +100,10 @@ class PluginHost {
   std::unique_ptr<Channel> control_;
   Generation coordinator_;
 
-  std::unique_ptr<Channel> data_;
+  Arena arena_{default_arena_bytes()};
+  std::string memory_path_;  // where the worker shares memory
+  std::optional<Places> places_;
+  std::unique_ptr<Channel> data_;  // before the places it must go
   Generation worker_;
   CallMark mark_;
   bool welcomed_ = false;   // by the worker

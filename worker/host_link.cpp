@@ -1,5 +1,6 @@
 #include "host_link.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "output_check.h"
@@ -7,6 +8,8 @@
 
 namespace bulkhead {
 namespace {
+
+constexpr std::string_view kIpc = "ipc://";
 
 void make_readable(Reply& reply) {
   reply.control.reason = readable(reply.control.reason);
@@ -32,7 +35,7 @@ PluginStream::Effects HostLink::effects() {
   effects.send = [this](Call call) {
     call.generation = around_.generation;
     call.seed_rank = call.context.rank.value_or(around_.rank);
-    if (channel_) channel_->send(std::move(call));
+    to_host(call, call.seq);
   };
   effects.settle = around_.settle;
   effects.ready = [this] {
@@ -57,7 +60,7 @@ PluginStream::Effects HostLink::effects() {
   effects.ask = [this](AskRequest request) { ask(std::move(request)); };
   effects.answer = [this](Answer answer) {
     answer.generation = around_.generation;
-    if (channel_) channel_->send(std::move(answer));
+    to_host(answer, answer.seq);
   };
   effects.over = [this](std::int64_t position, bool gone) { gathering_.over(position, gone); };
   return effects;
@@ -68,6 +71,7 @@ void HostLink::ask(AskRequest request) {
     return gathering_.ask(stream_, std::move(request), around_.loop->now());
   }
   around_.weights([this, seq = request.seq, number = request.number](Batch weights) {
+    if (around_.arena != nullptr) share(*around_.arena, weights);
     stream_.answered(seq, number, {}, std::move(weights), around_.loop->now());
     arm();
   });
@@ -79,15 +83,76 @@ void HostLink::gather_done(GatherDone done) {
 }
 
 void HostLink::attach(const AttachHost& attach) {
-  channel_.reset();
-  listener_.reset();
+  hang_up();
   attach_ = attach;
-  greeted_ = false;
   mark_.emplace(attach.endpoint);
   auto listener = listen_channel(*around_.loop, attach.endpoint, {.one_peer = true},
                                  [this](std::unique_ptr<Channel> channel) { met(std::move(channel)); });
   if (!listener) return garbage(listener.error().message);
   listener_ = std::move(*listener);
+  if (around_.arena == nullptr || !attach.endpoint.starts_with(kIpc)) return;
+  auto door = LocalListener::open(*around_.loop, attach.endpoint.substr(kIpc.size()) + ".memory",
+                                  [this](UniqueFd socket) { share_memory(std::move(socket)); });
+  if (door)
+    memory_door_ = std::move(*door);
+  else
+    spdlog::warn("batches of {} are sent byte by byte: {}", name(), door.error().message);
+}
+
+void HostLink::share_memory(UniqueFd socket) {
+  if (!greeted_) return;
+  places_.emplace(std::move(socket));
+  channel_->share(&*places_);
+  channel_->send(MemoryNews{around_.generation, {}, {}});  // names may come
+  places_->begin();
+}
+
+// `seq`: the call whose reply gives back what the message names.
+void HostLink::to_host(const Message& message, Seq seq) {
+  if (!channel_) return;
+  if (places_) {
+    const MemoryNews news{around_.generation, places_->take_unused(), places_->take_gone()};
+    if (news.any()) channel_->send(news);
+  }
+  channel_->send(message);
+  if (!places_) return;
+  std::vector<Place> named = places_->take_named();
+  if (named.empty()) return;
+  std::vector<Place>& lent = lent_[seq];
+  lent.insert(lent.end(), named.begin(), named.end());
+}
+
+// With its reply a call gives back what it was lent, but for what its plugin
+// goes on looking at.
+bool HostLink::settle_loans(const Reply& reply) {
+  auto lent = lent_.extract(reply.seq);
+  if (lent.empty()) return reply.held.empty();
+  for (const Place& held : reply.held) {
+    const auto found = std::ranges::find(lent.mapped(), held);
+    if (found == lent.mapped().end()) return false;
+    lent.mapped().erase(found);
+  }
+  return places_->given_back(lent.mapped()).ok();
+}
+
+// What is checked before it is used must not change in between, and the memory
+// of a host is its own to write to.  A picture may hold any bytes.
+void HostLink::take_over(Batch& output) {
+  for (Tensor& tensor : output) {
+    const bool is_float = tensor.dtype >= DType::kFloat16;
+    const bool is_picture = tensor.dtype == DType::kUInt8 && tensor.shape.size() > 2;
+    if (tensor.bytes.segment != nullptr && !is_float && !is_picture)
+      tensor.bytes = own_copy(*around_.arena, tensor.bytes);
+  }
+}
+
+void HostLink::hang_up() {
+  channel_.reset();
+  listener_.reset();
+  memory_door_.reset();
+  places_.reset();
+  lent_.clear();
+  greeted_ = false;
 }
 
 void HostLink::met(std::unique_ptr<Channel> channel) {
@@ -113,6 +178,8 @@ void HostLink::on_message(Message message) {
   const TimePoint now = around_.loop->now();
   if (Reply* reply = std::get_if<Reply>(&message)) {
     make_readable(*reply);
+    if (!settle_loans(*reply)) return garbage("it holds memory that it was not given");
+    take_over(reply->batch);
     stream_.on_reply(std::move(*reply), now);
   } else if (Note* note = std::get_if<Note>(&message)) {
     note->text = readable(note->text);
@@ -121,6 +188,9 @@ void HostLink::on_message(Message message) {
     stream_.on_ask(std::move(*question), now);
   } else if (const Progress* progress = std::get_if<Progress>(&message)) {
     stream_.on_progress(*progress, now);
+  } else if (const MemoryNews* news = std::get_if<MemoryNews>(&message); news != nullptr && places_) {
+    places_->gone(news->gone);
+    if (Status known = places_->given_back(news->unused); !known) return garbage(known.error().message);
   } else {
     return garbage("it sent " + std::string(type_of(message)) + ", which a host never sends here");
   }
@@ -135,7 +205,11 @@ void HostLink::greet(const Hello& hello) {
     return garbage(reason);
   }
   greeted_ = true;
-  channel_->send(Welcome{around_.generation, std::min(kProtocolMax, hello.version_max)});
+  Welcome welcome{around_.generation, std::min(kProtocolMax, hello.version_max), {}};
+  if (memory_door_ && std::ranges::count(hello.capabilities, kSharedMemory) > 0) {
+    welcome.capabilities.emplace_back(kSharedMemory);
+  }
+  channel_->send(welcome);
   stream_.host_attached(attach_.lived_on, around_.loop->now());
   arm();
 }
@@ -144,9 +218,7 @@ void HostLink::lost(const HostLost& lost) {
   if (lost.restarting && lost.host_generation != attach_.host_generation)
     return;  // never got as far as this rank
   deadline_.reset();
-  channel_.reset();
-  listener_.reset();
-  greeted_ = false;
+  hang_up();
   // Garbage is found in the oldest call, when the host may have begun another.
   const bool garbled = lost.reason.starts_with("garbage");
   HostPost post =
@@ -161,12 +233,14 @@ Seq HostLink::submit(std::string_view hook, CallContext context, std::optional<B
                      std::size_t bytes) {
   context.call_id = name() + "/" + std::to_string(context.rank.value_or(around_.rank)) + "/" +
                     std::to_string(stream_.last_seq().next().value);
+  if (input && around_.arena != nullptr) share(*around_.arena, *input);
   const Seq seq = stream_.submit(hook, std::move(context), around_.loop->now(), std::move(input), bytes);
   arm();
   return seq;
 }
 
 void HostLink::supply(Seq seq, Batch input) {
+  if (around_.arena != nullptr) share(*around_.arena, input);
   stream_.supply(seq, std::move(input), around_.loop->now());
   arm();
 }

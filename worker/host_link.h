@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,9 +14,12 @@
 #include "call_mark.h"
 #include "gathering.h"
 #include "plugin_stream.h"
+#include "protocol/arena.h"
 #include "protocol/channel.h"
 #include "protocol/event_loop.h"
+#include "protocol/local_listener.h"
 #include "protocol/messages.h"
+#include "protocol/places.h"
 
 namespace bulkhead {
 
@@ -31,7 +35,8 @@ class HostLink {
     std::function<void(const Call&, const std::string&)> dead_letter;
     // Every parameter, when the rank stands still; `use` is called later, on this loop.
     std::function<void(std::function<void(Batch)> use)> weights;
-    bool alone = false;  // one process of this plugin in all: a world of one rank, or job scope
+    Arena* arena = nullptr;  // of this loop, for what hosts on this machine read
+    bool alone = false;      // one process of this plugin in all: a world of one rank, or job scope
   };
 
   HostLink(PluginRoute route, StreamOptions options, Surroundings surroundings);
@@ -56,8 +61,13 @@ class HostLink {
 
  private:
   void met(std::unique_ptr<Channel> channel);
+  void hang_up();
   void on_message(Message message);
   void greet(const Hello& hello);
+  void to_host(const Message& message, Seq seq);
+  bool settle_loans(const Reply& reply);
+  void share_memory(UniqueFd socket);
+  void take_over(Batch& output);
   void garbage(const std::string& reason);
   void arm();
   PluginStream::Effects effects();
@@ -71,7 +81,10 @@ class HostLink {
   bool greeted_ = false;
   std::int64_t stale_ = 0;
   std::unique_ptr<Listener> listener_;
-  std::unique_ptr<Channel> channel_;  // before the listener it must go
+  std::unique_ptr<LocalListener> memory_door_;
+  std::optional<Places> places_;
+  std::map<Seq, std::vector<Place>> lent_;  // by the call that will give it back
+  std::unique_ptr<Channel> channel_;  // before the listener and the places it must go
   EventLoop::Handle deadline_;
 };
 

@@ -39,6 +39,7 @@ struct PluginClient::LoopSide {
   explicit LoopSide(EventLoop& own_loop) : loop(own_loop) {}
 
   EventLoop& loop;
+  Arena arena{default_arena_bytes()};
   std::int64_t rank = 0;
   std::function<Result<Batch>(const Batch&)> collate;
   std::unique_ptr<RelayHub> hub;                   // home of shared processes

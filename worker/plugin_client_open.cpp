@@ -96,6 +96,7 @@ HostLink::Surroundings PluginClient::surroundings(const Options& options, const 
   around.generation = options.generation;
   around.rank = facts_.rank;
   around.secret = options.secret;
+  around.arena = &loop_side_->arena;
   around.tell_coordinator = tell_coordinator;
   around.dead_letter = [directory = options.dead_letters, rank = facts_.rank, name = route.config.name](
                            const Call& call, const std::string& reason) {

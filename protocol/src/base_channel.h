@@ -26,6 +26,8 @@ class BaseChannel : public Channel {
     });
   }
 
+  void share(Places* places) override { places_ = places; }
+
   void close() override {
     early_.clear();
     end({ErrorCode::kUnavailable, "closed on this side"});
@@ -35,7 +37,7 @@ class BaseChannel : public Channel {
   bool closed() const { return closed_; }
 
   void arrived(Frames frames) {
-    Result<Message> message = decode(frames);
+    Result<Message> message = decode(frames, places_);
     if (!message) return end(message.error());
     if (handlers_ && early_.empty()) return hand_over(std::move(*message));
     early_.push_back(std::move(*message));
@@ -52,6 +54,8 @@ class BaseChannel : public Channel {
   }
 
   virtual void release() {}
+
+  Frames framed(const Message& message) const { return encode(message, places_); }
 
   EventLoop& loop_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
@@ -82,6 +86,7 @@ class BaseChannel : public Channel {
     on_closed(Error(reason_));
   }
 
+  Places* places_ = nullptr;
   std::shared_ptr<Handlers> handlers_;
   std::deque<Message> early_;
   bool closed_ = false;

@@ -8,6 +8,7 @@
 #include <msgpack.hpp>
 
 #include "protocol/codec.h"
+#include "protocol/places.h"
 #include "visited.h"
 
 namespace bulkhead {
@@ -24,7 +25,7 @@ struct Malformed {
 
 class Decoder {
  public:
-  explicit Decoder(const Frames& frames) : frames_(frames) {}
+  Decoder(const Frames& frames, Places* places) : frames_(frames), places_(places) {}
 
   template <class Body>
   Message decode(const msgpack::object& envelope) {
@@ -133,7 +134,7 @@ class Decoder {
     if (bytes == nullptr) fail("has no \"bytes\"");
     read(*bytes, size);
     if (size < 0) fail("has a negative size");
-    blob = take_frames(static_cast<std::size_t>(size));
+    blob = take_bytes(object, static_cast<std::size_t>(size), 1);
   }
   void read(const msgpack::object& object, Tensor& tensor) {
     if (object.type != msgpack::type::MAP) fail("must be a map");
@@ -148,7 +149,7 @@ class Decoder {
     const Result<DType> known = dtype_named(dtype_name);
     if (!known) fail(known.error().message);
     tensor.dtype = *known;
-    tensor.bytes = take_frames(checked_size(tensor));
+    tensor.bytes = take_bytes(object, checked_size(tensor), static_cast<std::size_t>(size_bytes(tensor.dtype)));
   }
   std::size_t checked_size(const Tensor& tensor) const {
     if (tensor.shape.size() > kMaxDims) fail("has too many dimensions");
@@ -202,6 +203,19 @@ class Decoder {
     }
   }
 
+  // Where `object` says they are: in shared memory, else in the next frames.
+  Blob take_bytes(const msgpack::object& object, std::size_t size, std::size_t alignment) {
+    const msgpack::object* at = find(object, "place");
+    if (at == nullptr || at->type == msgpack::type::NIL) return take_frames(size);
+    if (places_ == nullptr) fail("names shared memory, of which there is none here");
+    Place place;
+    read(*at, place);
+    if (place.offset % static_cast<std::int64_t>(alignment) != 0) fail("is not aligned");
+    Result<Blob> bytes = places_->find(place, size);
+    if (!bytes) fail("cannot be found: " + bytes.error().message);
+    return std::move(*bytes);
+  }
+
   // The next frames, `size` bytes in all, gathered in aligned memory.
   Blob take_frames(std::size_t size) {
     const std::size_t count = chunks_of(size);
@@ -222,17 +236,18 @@ class Decoder {
   }
 
   const Frames& frames_;
+  Places* places_;
   std::size_t next_frame_ = 1;
   std::string path_;
 };
 
 template <std::size_t... I>
-Message decode_as(std::string_view type, const msgpack::object& envelope, const Frames& frames,
+Message decode_as(std::string_view type, const msgpack::object& envelope, const Frames& frames, Places* places,
                   std::index_sequence<I...>) {
   std::optional<Message> message;
   const auto attempt = [&]<class Body>(std::type_identity<Body>) {
     if (type != Body::kType) return false;
-    message = Decoder(frames).decode<Body>(envelope);
+    message = Decoder(frames, places).decode<Body>(envelope);
     return true;
   };
   if (!(attempt(std::type_identity<std::variant_alternative_t<I, Message>>{}) || ...)) {
@@ -255,7 +270,7 @@ std::string_view type_in(const msgpack::object& envelope) {
 
 }  // namespace
 
-Result<Message> decode(const Frames& frames) {
+Result<Message> decode(const Frames& frames, Places* places) {
   if (frames.empty()) return Error{ErrorCode::kMalformed, "no frame"};
   if (frames.size() > kMaxFrames) return Error{ErrorCode::kMalformed, "too many frames"};
   for (const Blob& frame : frames) {
@@ -267,7 +282,7 @@ Result<Message> decode(const Frames& frames) {
     const msgpack::object_handle handle =
         msgpack::unpack(frames[0].text().data(), frames[0].size, end, nullptr, nullptr, limit);
     if (end != frames[0].size) return Error{ErrorCode::kMalformed, "bytes are left over after the envelope"};
-    return decode_as(type_in(handle.get()), handle.get(), frames,
+    return decode_as(type_in(handle.get()), handle.get(), frames, places,
                      std::make_index_sequence<std::variant_size_v<Message>>{});
   } catch (const Malformed& malformed) {
     return Error{ErrorCode::kMalformed, malformed.message};

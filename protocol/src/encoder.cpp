@@ -6,6 +6,7 @@
 #include <msgpack.hpp>
 
 #include "protocol/codec.h"
+#include "protocol/places.h"
 #include "visited.h"
 
 namespace bulkhead {
@@ -15,6 +16,8 @@ using Packer = msgpack::packer<msgpack::sbuffer>;
 
 class Encoder {
  public:
+  explicit Encoder(Places* places) : places_(places) {}
+
   template <class Body>
   Frames encode(const Body& body) {
     frames_.emplace_back();
@@ -87,13 +90,15 @@ class Encoder {
     put_fields(value);
   }
   void put(const Blob& blob) {
-    packer_.pack_map(1);
+    const std::optional<Place> place = place_of(blob);
+    packer_.pack_map(place ? 2 : 1);
     put(std::string("bytes"));
     put(static_cast<std::int64_t>(blob.size));
-    add_frames(blob);
+    add_bytes(blob, place);
   }
   void put(const Tensor& tensor) {
-    packer_.pack_map(3);
+    const std::optional<Place> place = place_of(tensor.bytes);
+    packer_.pack_map(place ? 4 : 3);
     put(std::string("name"));
     put(tensor.name);
     put(std::string("dtype"));
@@ -102,7 +107,7 @@ class Encoder {
     CHECK(tensor.shape.size() <= kMaxDims, tensor.name);
     put(tensor.shape);
     CHECK(tensor.size_bytes() == static_cast<std::int64_t>(tensor.bytes.size), tensor.name);
-    add_frames(tensor.bytes);
+    add_bytes(tensor.bytes, place);
   }
   void put(const Value& value) {
     switch (value.type()) {
@@ -140,12 +145,21 @@ class Encoder {
     packer_.pack_map(static_cast<std::uint32_t>(size));
   }
 
-  void add_frames(const Blob& blob) {
+  std::optional<Place> place_of(const Blob& blob) {
+    return places_ == nullptr ? std::nullopt : places_->name(blob);
+  }
+
+  void add_bytes(const Blob& blob, const std::optional<Place>& place) {
+    if (place) {
+      put(std::string("place"));
+      return put(*place);
+    }
     for (std::size_t at = 0; at < blob.size; at += kChunkBytes) {
       frames_.push_back({blob.owner, blob.data + at, std::min(kChunkBytes, blob.size - at)});
     }
   }
 
+  Places* places_;
   msgpack::sbuffer buffer_;
   Packer packer_{buffer_};
   Frames frames_;
@@ -153,8 +167,8 @@ class Encoder {
 
 }  // namespace
 
-Frames encode(const Message& message) {
-  return std::visit([](const auto& body) { return Encoder().encode(body); }, message);
+Frames encode(const Message& message, Places* places) {
+  return std::visit([&](const auto& body) { return Encoder(places).encode(body); }, message);
 }
 
 }  // namespace bulkhead

@@ -120,7 +120,7 @@ class DealerChannel final : public BaseChannel {
   void send(const Message& message) override {
     CHECK(loop_.in_loop());
     if (closed()) return;
-    outbox_.push_back(encode(message));
+    outbox_.push_back(framed(message));
     flush();
   }
 
@@ -267,7 +267,7 @@ const std::string& Listener::endpoint() const { return router_->endpoint(); }
 void RouterChannel::send(const Message& message) {
   CHECK(loop_.in_loop());
   if (closed()) return;
-  if (!listener_->send(identity_, encode(message))) end({ErrorCode::kUnavailable, "the peer has gone"});
+  if (!listener_->send(identity_, framed(message))) end({ErrorCode::kUnavailable, "the peer has gone"});
 }
 
 void RouterChannel::release() {

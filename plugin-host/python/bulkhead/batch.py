@@ -1,7 +1,7 @@
 """A batch: named tensors that a transform reads, changes, adds and removes.
 
-The input cannot be damaged: `batch["x"]` is a read-only view of immutable bytes, `batch.mutable("x")` a copy that
-already is the output.  Nothing is sent here.  Used on the host's one thread, during the call.
+The input cannot be damaged: `batch["x"]` is a read-only view, `batch.mutable("x")` a copy that already is the output.
+Views of shared memory are good until the hook returns.  Nothing is sent here.  Used on the host's one thread, during the call.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from bulkhead import messages, wire
+from bulkhead.memory import WORTH_SHARING, Memory
 
 
 class Batch(MutableMapping):
@@ -22,7 +23,11 @@ class Batch(MutableMapping):
     returns.
     """
 
-    def __init__(self, tensors: Sequence[Tuple[str, str, Tuple[int, ...], bytes]] = ()) -> None:
+    def __init__(
+        self, tensors: Sequence[Tuple[str, str, Tuple[int, ...], Any]] = (), memory: Optional[Memory] = None
+    ) -> None:
+        """`tensors`: (name, wire type, shape, bytes or a view of `memory`); outputs are put into `memory`."""
+        self._memory = memory
         self._inputs = {name: (dtype, shape, data) for name, dtype, shape, data in tensors}
         self._views: Dict[str, np.ndarray] = {}  # of inputs, made when asked for
         self._changed: Dict[str, Tuple[str, np.ndarray]] = {}  # (wire type, output)
@@ -40,13 +45,14 @@ class Batch(MutableMapping):
         if view is None or name not in self._names:
             self._need(name)
             dtype, shape, data = self._inputs[name]
+            data = memoryview(data).toreadonly()
             view = self._views[name] = np.frombuffer(data, dtype=wire.DTYPES[dtype]).reshape(shape)
         return view
 
     def mutable(self, name: str) -> np.ndarray:
         """A writable array, filled with the tensor as it is; it is the output, so writing to it is all."""
         if name not in self._own:
-            self._changed[name] = (self.dtype(name), np.array(self[name]))
+            self._changed[name] = (self.dtype(name), self._copied(self[name]))
             self._own.add(name)
         return self._changed[name][1]
 
@@ -117,7 +123,7 @@ class Batch(MutableMapping):
         self._names[name] = None
 
     def output(self) -> Tuple[List[dict], List[str], List[Any]]:
-        """For the host: (descriptors of what changed, names kept, the bytes of what changed)."""
+        """For the host: (descriptors of what changed, names kept, the bytes of what changed and is to be sent)."""
         if self._torch is not None:
             self._torch.check_inputs()
         if len(self._names) > wire.MAX_TENSORS:
@@ -128,11 +134,43 @@ class Batch(MutableMapping):
                 kept.append(name)
                 continue
             dtype, array = self._changed[name]
-            changed.append(messages.tensor(name, dtype, array.shape))
-            payloads.append(np.ascontiguousarray(array, dtype=wire.DTYPES[dtype]))
+            array = np.asarray(array, dtype=wire.DTYPES[dtype])
+            place = self._place(array)
+            changed.append(messages.tensor(name, dtype, array.shape, place))
+            if place is None:
+                payloads.append(np.ascontiguousarray(array))
         if sum(-(-payload.nbytes // wire.CHUNK) for payload in payloads) >= wire.MAX_FRAMES:
             raise ValueError(f"the batch is larger than the {wire.MAX_FRAMES - 1} MiB that a message can hold")
         return changed, kept, payloads
+
+    def was_written(self, name: str) -> bool:
+        """For torch(): whether this input, which lies in shared memory, was written to."""
+        data = self._inputs[name][2]
+        return isinstance(data, np.ndarray) and data.nbytes > 0 and self._memory.was_written(data)
+
+    def raw(self, name: str) -> np.ndarray:
+        """For torch(), which has no read-only tensors: the input, writable where that does no harm."""
+        dtype, shape, data = self._inputs[name]
+        return np.frombuffer(data, dtype=wire.DTYPES[dtype]).reshape(shape)
+
+    def _copied(self, array: np.ndarray) -> np.ndarray:
+        copy = self._memory.empty(array.shape, array.dtype) if self._memory is not None else None
+        if copy is None:
+            return np.array(array)
+        np.copyto(copy, array)
+        return copy
+
+    def _place(self, array: np.ndarray) -> Optional[dict]:
+        """Where the worker finds it; None: its bytes are to be sent."""
+        if self._memory is None or array.nbytes < WORTH_SHARING:
+            return None
+        place = self._memory.name(array)
+        if place is None:
+            slot = self._memory.empty(array.shape, array.dtype)
+            if slot is not None:
+                np.copyto(slot, array)
+                place = self._memory.name(slot)
+        return place
 
     def _need(self, name: str) -> None:
         if name not in self._names:

@@ -25,6 +25,7 @@ from bulkhead import loader, messages
 from bulkhead.call_mark import CallMark
 from bulkhead.context import Facts
 from bulkhead.link import Link, PeerGone, Refused
+from bulkhead.memory import CAPABILITY
 from bulkhead.rng import GlobalSeeds, call_key
 from bulkhead.runner import CallAborted, Runner
 from bulkhead.wire import Malformed
@@ -103,8 +104,8 @@ class Host:
             kind, fields = received
             if link is self._control:
                 self._on_control(kind, fields)
-            elif kind == "call":
-                self._calls.append(fields)
+            else:
+                self._on_data(kind, fields)
         if self._calls:
             self._run(self._calls.popleft())
 
@@ -124,6 +125,7 @@ class Host:
 
     def _run(self, call: dict) -> None:
         self._mark.begin(call["seq"])
+        self._runner.memory = self._data.memory
         try:
             self._runner.run(call)
         except CallAborted:
@@ -155,11 +157,20 @@ class Host:
         if link is self._control:
             if kind in ("stop", "attach"):
                 self._then = lambda: self._on_control(kind, fields)
-        elif kind == "call":
-            self._calls.append(fields)
         elif kind == "answer" and (fields["seq"], fields["number"]) == (seq, number):
             return fields
+        else:
+            self._on_data(kind, fields)
         return None
+
+    # ----- The worker -----
+
+    def _on_data(self, kind: str, fields: dict) -> None:
+        if kind == "call":
+            self._calls.append(fields)
+        elif kind == "memory_news" and self._data.memory is not None:
+            unused = [(place["segment"], place["offset"]) for place in fields["unused"]]
+            self._data.memory.news(unused, fields["gone"])
 
     # ----- The coordinator -----
 
@@ -173,7 +184,8 @@ class Host:
         elif kind == "attach" and self._runner is not None:
             self._drop_data()
             self._mark = CallMark(fields["endpoint"])
-            self._data = Link(self._zmq, fields["endpoint"], self._hello(), fields["worker_generation"])
+            hello = {**self._hello(), "capabilities": [CAPABILITY]}
+            self._data = Link(self._zmq, fields["endpoint"], hello, fields["worker_generation"])
 
     def _beat(self, now: float) -> None:
         self._next_beat = now + HEARTBEAT_SECONDS

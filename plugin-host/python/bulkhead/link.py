@@ -6,12 +6,14 @@ one agreed on are dropped here, and nowhere else, and counted.  Used on the host
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any, Optional, Sequence, Tuple
 
 import zmq
 
 from bulkhead import messages, wire
+from bulkhead.memory import CAPABILITY, Memory
 
 HANDSHAKE_SECONDS = 30.0
 WORKER_SECONDS = 300.0  # a worker answers when it has read its data
@@ -46,6 +48,7 @@ class Link:
         self.is_open = False
         self.stale = 0  # messages dropped
         self.generation = expected_generation  # the peer's
+        self.memory: Optional[Memory] = None  # in which tensors may lie
         self._hello: Optional[dict] = hello
         self._patience = HANDSHAKE_SECONDS if expected_generation is None else WORKER_SECONDS
         self._deadline = time.monotonic() + self._patience
@@ -86,7 +89,7 @@ class Link:
             frames = self.socket.recv_multipart(zmq.DONTWAIT)
         except zmq.Again:
             return None
-        kind, fields = messages.decode(frames)
+        kind, fields = messages.decode(frames, self.memory)
         if kind == "refuse" and not self.is_open:
             raise Refused(fields["reason"] or "refused without a reason")
         if kind == "welcome" and self.generation is None:
@@ -98,11 +101,22 @@ class Link:
             if fields["version"] != messages.VERSION:
                 raise Refused(f"protocol version {fields['version']} was agreed on, but this host speaks only 1")
             self.is_open = True
+            if CAPABILITY in fields["capabilities"]:
+                self._share_memory()
             return None
         return (kind, fields) if self.is_open else None
 
     def close(self, linger_ms: int = 0) -> None:
         """`linger_ms`: time for what is queued to be sent."""
         self.socket.close(linger=linger_ms)
+        if self.memory is not None:
+            self.memory.close()
+            self.memory = None
+
+    def _share_memory(self) -> None:
+        try:
+            self.memory = Memory(self.endpoint[len("ipc://") :] + ".memory")
+        except OSError as error:
+            print(f"bulkhead host: no memory is shared with the worker: {error}", file=sys.stderr)
 
 

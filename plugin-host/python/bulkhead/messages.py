@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from bulkhead import wire
+from bulkhead.memory import Memory
 from bulkhead.wire import Malformed
 
 MAGIC = "bulkhead"
@@ -97,7 +98,11 @@ def _struct(**fields: Tuple[Reader, Any]) -> Reader:
     return read
 
 
-_tensor = _struct(name=(_str, ""), dtype=(_str, ""), shape=(_list_of(_int), list))
+_place = _struct(segment=(_int, 0), offset=(_int, 0))
+
+_tensor = _struct(
+    name=(_str, ""), dtype=(_str, ""), shape=(_list_of(_int), list), place=(_optional(_place), None)
+)  # fmt: skip
 
 
 def _batch(value: Any) -> list:
@@ -141,7 +146,7 @@ _context = _struct(
 _failure = _struct(type=(_str, ""), message=(_str, ""), traceback=(_str, ""))
 
 _READERS: Dict[str, Reader] = {
-    "welcome": _struct(generation=(_int, 0), version=(_int, VERSION)),
+    "welcome": _struct(generation=(_int, 0), version=(_int, VERSION), capabilities=(_list_of(_str), list)),
     "refuse": _struct(generation=(_int, 0), reason=(_str, "")),
     "load": _struct(generation=(_int, 0), config=(_config, lambda: _config({})), facts=(_facts, lambda: _facts({}))),
     "configure": _struct(generation=(_int, 0), config=(_any, None)),
@@ -154,6 +159,7 @@ _READERS: Dict[str, Reader] = {
         generation=(_int, 0), seq=(_int, 0), number=(_int, 0), failure=(_optional(_failure), None),
         batch=(_batch, list),
     ),
+    "memory_news": _struct(generation=(_int, 0), unused=(_list_of(_place), list), gone=(_list_of(_int), list)),
     "stop": _struct(generation=(_int, 0), reason=(_str, "")),
 }  # fmt: skip
 
@@ -166,8 +172,10 @@ def default_context() -> dict:
     return _context({})
 
 
-def decode(frames: Sequence[bytes]) -> Tuple[str, dict]:
-    """(type, fields).  A batch (of a call, of an answer) is [(name, dtype, shape, bytes)], a call's state bytes.
+def decode(frames: Sequence[bytes], memory: Optional[Memory] = None) -> Tuple[str, dict]:
+    """(type, fields).  A batch (of a call, of an answer) is [(name, dtype, shape, data)], a call's state bytes.
+
+    `data` is bytes, or a view of `memory` where the tensor lies there.
 
     Fields are empty but for the generation when the type is none that a host reads.  Malformed when the message
     breaks the protocol.
@@ -179,13 +187,13 @@ def decode(frames: Sequence[bytes]) -> Tuple[str, dict]:
         return kind, {"generation": _int(envelope.get("generation", 0))}
     fields = reader(envelope)
     if kind in ("call", "answer"):
-        _take_bytes(fields, frames)
+        _take_bytes(fields, frames, memory)
     elif len(frames) > 1:
         raise Malformed("frames are left over")
     return kind, fields
 
 
-def _take_bytes(fields: dict, frames: Sequence[bytes]) -> None:
+def _take_bytes(fields: dict, frames: Sequence[bytes], memory: Optional[Memory]) -> None:
     size = fields.pop("state", None)  # a call's
     if len(frames) == 1 and not fields["batch"] and not size:
         if size is not None:
@@ -196,7 +204,15 @@ def _take_bytes(fields: dict, frames: Sequence[bytes]) -> None:
     for tensor in fields["batch"]:
         name, dtype, shape = tensor["name"], tensor["dtype"], tensor["shape"]
         try:
-            tensors.append((name, dtype, tuple(shape), rest.take(wire.tensor_size(dtype, shape))))
+            size_here = wire.tensor_size(dtype, shape)
+            if tensor["place"] is None:
+                data = rest.take(size_here)
+            elif memory is None:
+                raise Malformed("names shared memory, of which there is none here")
+            else:
+                place = tensor["place"]
+                data = memory.find((place["segment"], place["offset"]), size_here, wire.DTYPES[dtype].itemsize)
+            tensors.append((name, dtype, tuple(shape), data))
         except Malformed as error:
             raise Malformed(f'batch "{name[:64]}" {error}') from None
     fields["batch"] = tensors
@@ -208,10 +224,11 @@ def _take_bytes(fields: dict, frames: Sequence[bytes]) -> None:
 # ----- What a host writes -----
 
 
-def hello(generation: int, rank: int, plugin: int, pid: int, secret: str) -> dict:
+def hello(generation: int, rank: int, plugin: int, pid: int, secret: str, capabilities: Sequence[str] = ()) -> dict:
     return {
         "type": "hello", "generation": generation, "magic": MAGIC, "version_min": VERSION, "version_max": VERSION,
-        "role": "host", "rank": rank, "plugin": plugin, "pid": pid, "secret": secret, "capabilities": [],
+        "role": "host", "rank": rank, "plugin": plugin, "pid": pid, "secret": secret,
+        "capabilities": list(capabilities),
     }  # fmt: skip
 
 
@@ -273,18 +290,30 @@ def reply(
     batch: Sequence[dict] = (),
     kept: Sequence[str] = (),
     state: Optional[bytes] = None,
+    held: Sequence[dict] = (),
 ) -> dict:
     """Its bytes (those of `batch`, then the state) are the caller's to send after it."""
     return {
         "type": "reply", "generation": generation, "seq": seq, "hook": hook, "failure": failure, "fatal": fatal,
         "control": asked, "batch": list(batch), "kept": list(kept),
         "state": {"bytes": len(state) if state is not None else 0},
-        "has_state": state is not None, "seconds": seconds,
+        "has_state": state is not None, "seconds": seconds, "held": list(held),
     }  # fmt: skip
 
 
-def tensor(name: str, dtype: str, shape: Sequence[int]) -> dict:
-    return {"name": name, "dtype": dtype, "shape": list(shape)}
+def memory_news(generation: int, unused: Sequence[dict], gone: Sequence[int]) -> dict:
+    return {"type": "memory_news", "generation": generation, "unused": list(unused), "gone": list(gone)}
+
+
+def place(segment: int, offset: int) -> dict:
+    return {"segment": segment, "offset": offset}
+
+
+def tensor(name: str, dtype: str, shape: Sequence[int], place: Optional[dict] = None) -> dict:
+    found = {"name": name, "dtype": dtype, "shape": list(shape)}
+    if place is not None:
+        found["place"] = place
+    return found
 
 
 def frames_of(envelope: dict, payloads: Sequence[Any] = ()) -> List[Any]:

@@ -17,6 +17,7 @@ from bulkhead.context import Context, Facts
 from bulkhead.failure import failure_of, sentence
 from bulkhead.hooks import HOOKS, NOTIFY, SAMPLE, TRANSFORM
 from bulkhead.loader import LoadedPlugin
+from bulkhead.memory import Memory
 from bulkhead.rng import GlobalSeeds
 from bulkhead.samples import Samples
 
@@ -44,6 +45,7 @@ class Runner:
         self._seeds = seeds
         self._send = send
         self._receive = receive
+        self.memory: Optional[Memory] = None  # shared with the worker; the host sets it
         self._seq = 0
         self._asked = 0  # questions of this call
         self._answers: Dict[str, Callable[[dict, Context], dict]] = {}
@@ -72,8 +74,18 @@ class Runner:
         ctx = Context(self._facts, call["context"], hook, call["seed_rank"], self._note, self._ask, self._steers)
         failure, fatal, fields, seconds = self._answer(call, ctx)
         payloads = fields.pop("payloads", ())
+        memory = self.memory
+        if memory is not None:
+            fields["held"] = [messages.place(*place) for place in memory.held()]
+            self._tell_memory(memory)
         reply = messages.reply(self._facts.generation, seq, hook, seconds, failure=failure, fatal=fatal, **fields)
         self._send(reply, payloads)
+
+    def _tell_memory(self, memory: Memory) -> None:
+        unused, gone = memory.take_unused(), memory.end_call()
+        if unused or gone:
+            news = messages.memory_news(self._facts.generation, [messages.place(*place) for place in unused], gone)
+            self._send(news, ())
 
     def configure(self, config: Any) -> dict:
         """The message that answers `configure`: changes, or a failure.  Nothing else is sent."""
@@ -145,7 +157,7 @@ class Runner:
         return _asked(ctx)
 
     def _transform(self, method: Callable, call: dict, ctx: Context) -> dict:
-        batch = Batch(call["batch"])
+        batch = Batch(call.pop("batch"), self.memory)
         result = method(batch, ctx)
         if isinstance(result, dict):
             batch.update(result)
@@ -158,7 +170,7 @@ class Runner:
         return {**_asked(ctx), "batch": changed, "kept": kept, "payloads": payloads}
 
     def _samples(self, method: Callable, call: dict, ctx: Context) -> dict:
-        batch = Batch(call["batch"])
+        batch = Batch(call.pop("batch"), self.memory)
         seed = _nothing if self._seeds is None else lambda: self._seeds.seed(ctx.key())
         Samples(batch).run(call["hook"], method, ctx, seed)
         changed, kept, payloads = batch.output()

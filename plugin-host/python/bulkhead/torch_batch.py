@@ -28,7 +28,7 @@ class TorchBatch(MutableMapping):
         if not self._batch.is_input(name):
             return _from_numpy(self._batch.current(name), self._batch.dtype(name))
         if name not in self._handed:
-            tensor = _from_numpy(self._batch[name], self._batch.dtype(name))
+            tensor = _from_numpy(self._batch.raw(name), self._batch.dtype(name))
             self._handed[name] = (tensor, tensor._version)
         return self._handed[name][0]
 
@@ -54,7 +54,8 @@ class TorchBatch(MutableMapping):
     def check_inputs(self) -> None:
         """For the host: RuntimeError when an input that is kept was written to."""
         for name, (tensor, version) in self._handed.items():
-            if tensor._version != version and self._batch.is_input(name):
+            changed = self._batch.was_written(name) or tensor._version != version
+            if changed and self._batch.is_input(name):
                 raise RuntimeError(
                     f'batch.torch()["{name}"] was changed in place, but it is read-only; '
                     f'use batch.torch().mutable("{name}")'

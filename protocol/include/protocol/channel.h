@@ -35,6 +35,10 @@ class Channel {
   // dropped; on_closed says so, once.
   virtual void send(const Message& message) = 0;
 
+  // From here on bytes in shared memory are named, both ways; before start() or
+  // in a handler.  `places` outlives the channel or is replaced by nullptr.
+  virtual void share(Places* places) = 0;
+
   // Idempotent, does not wait; on_closed follows from the loop, no message does.
   // What has not left this process yet may be lost.
   virtual void close() = 0;

@@ -28,10 +28,16 @@ inline constexpr std::size_t kMaxItems = 65536;  // of an array or map
 inline constexpr std::size_t kMaxDepth = 32;
 inline constexpr std::size_t kMaxTextBytes = std::size_t{1} << 20;  // of one string
 
+class Places;  // places.h
+
+// Bytes that lie in shared memory are named where `places` is given and can name
+// them; else they go into frames.
+//
 // Never fails: a message that breaks a limit is our bug (CHECK), except for
 // sizes that a plugin chose, which hosts check first.
-Frames encode(const Message& message);
+Frames encode(const Message& message, Places* places = nullptr);
 
-Result<Message> decode(const Frames& frames);
+// Without `places` a message that names bytes in shared memory is malformed.
+Result<Message> decode(const Frames& frames, Places* places = nullptr);
 
 }  // namespace bulkhead

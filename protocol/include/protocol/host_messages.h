@@ -19,6 +19,9 @@ inline constexpr std::string_view kMagic = "bulkhead";
 inline constexpr std::int64_t kProtocolMin = 1;  // oldest version this build speaks
 inline constexpr std::int64_t kProtocolMax = 1;  // newest
 
+// Capabilities: what a host can beside ZeroMQ.
+inline constexpr std::string_view kSharedMemory = "memory";
+
 // ----- Handshake, both ways, on every connection -----
 
 // First message of the side that connects (a host or a worker).
@@ -54,10 +57,12 @@ struct Welcome {
   static constexpr std::string_view kType = "welcome";
   Generation generation;
   std::int64_t version = kProtocolMax;
+  std::vector<std::string> capabilities;  // of those in the hello, the ones that are used from here on
 
   static void visit(auto& self, auto&& field) {
     field("generation", self.generation);
     field("version", self.version);
+    field("capabilities", self.capabilities);
   }
 };
 
@@ -199,6 +204,8 @@ struct Reply {
   Blob state;                      // state_dict
   bool has_state = false;          // false: the plugin keeps none
   double seconds = 0;              // inside the hook
+  std::vector<Place> held;         // pieces of the worker's that the plugin goes on looking at; the rest of what
+                                   // came with the call is given back
 
   static void visit(auto& self, auto&& field) {
     field("generation", self.generation);
@@ -212,6 +219,7 @@ struct Reply {
     field("state", self.state);
     field("has_state", self.has_state);
     field("seconds", self.seconds);
+    field("held", self.held);
   }
 };
 
@@ -281,6 +289,21 @@ struct Answer {
     field("number", self.number);
     field("failure", self.failure);
     field("batch", self.batch);
+  }
+};
+
+// Both ways, where memory is shared: before the next message that names any.
+struct MemoryNews {
+  static constexpr std::string_view kType = "memory_news";
+  Generation generation;
+  std::vector<Place> unused;       // pieces of the receiver's, each once for each time it was named
+  std::vector<std::int64_t> gone;  // segments of the sender's that it names no more
+
+  bool any() const { return !unused.empty() || !gone.empty(); }
+  static void visit(auto& self, auto&& field) {
+    field("generation", self.generation);
+    field("unused", self.unused);
+    field("gone", self.gone);
   }
 };
 

@@ -3,6 +3,7 @@
 // host into views.  Values only; any thread.
 #pragma once
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -13,6 +14,8 @@
 #include "protocol/result.h"
 
 namespace bulkhead {
+
+class Segment;  // arena.h
 
 enum class DType : std::uint8_t {
   kBool,
@@ -37,10 +40,23 @@ struct Blob {
   std::shared_ptr<const void> owner;
   const std::byte* data = nullptr;
   std::size_t size = 0;
+  const Segment* segment = nullptr;  // of shared memory, in which they lie; `owner` keeps it
 
   std::string_view text() const { return {reinterpret_cast<const char*>(data), size}; }
   static Blob of(std::string bytes);
   static Blob of(std::vector<std::byte> bytes);
+};
+
+// Where bytes lie in a segment of their sender's.
+struct Place {
+  std::int64_t segment = 0;
+  std::int64_t offset = 0;
+
+  friend auto operator<=>(const Place&, const Place&) = default;
+  static void visit(auto& self, auto&& field) {
+    field("segment", self.segment);
+    field("offset", self.offset);
+  }
 };
 
 // Dense, row-major.
