@@ -141,7 +141,8 @@ struct Actor : bulkhead::Plugin {
   void transform(const char* hook, bulkhead::Batch& batch, bulkhead::Context& ctx) {
     see(hook, ctx, ", \"rows\": " + json(batch.shape(batch.names().at(0)).at(0)));
     for (const Act* act : acts("scale", hook, ctx)) {
-      for (float& value : batch.mutable_view<float>("features").flat()) {
+      const auto features = batch.mutable_view<float>("features");
+      for (float& value : features.flat()) {
         value *= static_cast<float>(act->number());
       }
     }
