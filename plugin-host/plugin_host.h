@@ -14,11 +14,14 @@
 #include <optional>
 #include <string>
 #include <sys/types.h>
+#include <vector>
 
 #include "call_mark.h"
 #include "hook_runner.h"
+#include "protocol/arena.h"
 #include "protocol/channel.h"
 #include "protocol/event_loop.h"
+#include "protocol/places.h"
 
 namespace bulkhead {
 

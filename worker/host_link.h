@@ -84,7 +84,7 @@ class HostLink {
   std::unique_ptr<LocalListener> memory_door_;
   std::optional<Places> places_;
   std::map<Seq, std::vector<Place>> lent_;  // by the call that will give it back
-  std::unique_ptr<Channel> channel_;  // before the listener and the places it must go
+  std::unique_ptr<Channel> channel_;        // before the listener and the places it must go
   EventLoop::Handle deadline_;
 };
 

@@ -39,8 +39,7 @@ Segment::Segment(UniqueFd fd, Mapping mapping)
 Result<std::shared_ptr<Segment>> Segment::create(std::size_t bytes) {
   Result<SealedMemory> memory = make_sealed_memory("bulkhead-arena", bytes);
   if (!memory) return memory.error();
-  return std::shared_ptr<Segment>(
-      new Segment(std::move(memory->fd), std::move(memory->writable)));
+  return std::shared_ptr<Segment>(new Segment(std::move(memory->fd), std::move(memory->writable)));
 }
 
 Result<std::shared_ptr<Segment>> Segment::adopt(UniqueFd fd) {
@@ -97,8 +96,8 @@ Result<Slot> Arena::allocate(std::size_t bytes) {
 }
 
 Error Arena::full(std::size_t bytes) const {
-  return {ErrorCode::kUnavailable, "no room for " + mib(bytes) + " of shared memory: of " + mib(most_bytes_) + ", " +
-                                       mib(reserved_bytes_) + " are in use"};
+  return {ErrorCode::kUnavailable, "no room for " + mib(bytes) + " of shared memory: of " + mib(most_bytes_) +
+                                       ", " + mib(reserved_bytes_) + " are in use"};
 }
 
 Slot Arena::take(const std::shared_ptr<Pool>& pool, std::size_t index, std::size_t bytes) {
@@ -130,7 +129,8 @@ void share(Arena& arena, Batch& batch) {
 std::size_t default_arena_bytes() {
   const long pages = ::sysconf(_SC_PHYS_PAGES);
   const long page = ::sysconf(_SC_PAGESIZE);
-  return pages > 0 && page > 0 ? static_cast<std::size_t>(pages) / 4 * static_cast<std::size_t>(page) : std::size_t{1} << 30;
+  return pages > 0 && page > 0 ? static_cast<std::size_t>(pages) / 4 * static_cast<std::size_t>(page)
+                               : std::size_t{1} << 30;
 }
 
 }  // namespace bulkhead

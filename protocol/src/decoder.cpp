@@ -149,7 +149,8 @@ class Decoder {
     const Result<DType> known = dtype_named(dtype_name);
     if (!known) fail(known.error().message);
     tensor.dtype = *known;
-    tensor.bytes = take_bytes(object, checked_size(tensor), static_cast<std::size_t>(size_bytes(tensor.dtype)));
+    tensor.bytes =
+        take_bytes(object, checked_size(tensor), static_cast<std::size_t>(size_bytes(tensor.dtype)));
   }
   std::size_t checked_size(const Tensor& tensor) const {
     if (tensor.shape.size() > kMaxDims) fail("has too many dimensions");
@@ -242,8 +243,8 @@ class Decoder {
 };
 
 template <std::size_t... I>
-Message decode_as(std::string_view type, const msgpack::object& envelope, const Frames& frames, Places* places,
-                  std::index_sequence<I...>) {
+Message decode_as(std::string_view type, const msgpack::object& envelope, const Frames& frames,
+                  Places* places, std::index_sequence<I...>) {
   std::optional<Message> message;
   const auto attempt = [&]<class Body>(std::type_identity<Body>) {
     if (type != Body::kType) return false;

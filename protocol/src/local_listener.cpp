@@ -1,8 +1,9 @@
 #include "protocol/local_listener.h"
 
-#include <spdlog/spdlog.h>
 #include <unistd.h>
 #include <utility>
+
+#include <spdlog/spdlog.h>
 
 #include "protocol/local_socket.h"
 

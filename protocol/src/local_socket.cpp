@@ -31,10 +31,12 @@ Status same_user(int socket) {
   ucred peer{};
   socklen_t size = sizeof peer;
   if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
-    return Error{ErrorCode::kUnavailable, std::string("the peer's user is not known: ") + std::strerror(errno)};
+    return Error{ErrorCode::kUnavailable,
+                 std::string("the peer's user is not known: ") + std::strerror(errno)};
   if (peer.uid == ::geteuid()) return ok_status();
   return Error{ErrorCode::kMismatch, "a process of user " + std::to_string(peer.uid) +
-                                         " is at the other end; this run's is " + std::to_string(::geteuid())};
+                                         " is at the other end; this run's is " +
+                                         std::to_string(::geteuid())};
 }
 
 }  // namespace

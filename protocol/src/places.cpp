@@ -30,12 +30,15 @@ class Places::Leases {
     Lease* next = nullptr;
   };
 
-  ~Leases() { take([](const Place&) {}); }
+  ~Leases() {
+    take([](const Place&) {});
+  }
 
   void end(Lease* lease) {
     lease->segment.reset();
     lease->next = ended_.load(std::memory_order_relaxed);
-    while (!ended_.compare_exchange_weak(lease->next, lease, std::memory_order_release, std::memory_order_relaxed)) {
+    while (!ended_.compare_exchange_weak(lease->next, lease, std::memory_order_release,
+                                         std::memory_order_relaxed)) {
     }
   }
 
@@ -126,7 +129,8 @@ Result<Blob> Places::find(Place place, std::size_t bytes) {
     return malformed("it names bytes beyond the end of their segment");
   }
   auto* lease = new Leases::Lease{place, segment};
-  std::shared_ptr<Leases::Lease> owner(lease, [leases = leases_](Leases::Lease* ended) { leases->end(ended); });
+  std::shared_ptr<Leases::Lease> owner(lease,
+                                       [leases = leases_](Leases::Lease* ended) { leases->end(ended); });
   return Blob{std::move(owner), segment->data() + offset, bytes, segment.get()};
 }
 

@@ -52,7 +52,7 @@ Result<std::size_t> check_sealed_memory(int fd) {
   if (seals < 0) return Error{ErrorCode::kMalformed, "its memory is not a memfd"};
   if ((seals & kSeals) != kSeals)
     return Error{ErrorCode::kMalformed, "its memory is not sealed against shrinking, growing and writing"};
-  struct stat status{};
+  struct stat status {};
   if (::fstat(fd, &status) != 0) return cannot("look at shared memory", errno);
   const auto size = static_cast<std::size_t>(status.st_size);
   if (static_cast<std::size_t>(status.st_blocks) * kBlockBytes < size)

@@ -57,7 +57,7 @@ struct Welcome {
   static constexpr std::string_view kType = "welcome";
   Generation generation;
   std::int64_t version = kProtocolMax;
-  std::vector<std::string> capabilities;  // of those in the hello, the ones that are used from here on
+  std::vector<std::string> capabilities{};  // of those in the hello, the ones that are used from here on
 
   static void visit(auto& self, auto&& field) {
     field("generation", self.generation);
@@ -204,8 +204,8 @@ struct Reply {
   Blob state;                      // state_dict
   bool has_state = false;          // false: the plugin keeps none
   double seconds = 0;              // inside the hook
-  std::vector<Place> held;         // pieces of the worker's that the plugin goes on looking at; the rest of what
-                                   // came with the call is given back
+  std::vector<Place> held{};  // pieces of the worker's that the plugin goes on looking at; the rest of what
+                              // came with the call is given back
 
   static void visit(auto& self, auto&& field) {
     field("generation", self.generation);

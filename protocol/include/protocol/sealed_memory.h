@@ -34,7 +34,7 @@ class Mapping {
 };
 
 struct SealedMemory {
-  UniqueFd fd;        // to pass on; the mapping lives without it
+  UniqueFd fd;       // to pass on; the mapping lives without it
   Mapping writable;  // the only one there will ever be
 };
 

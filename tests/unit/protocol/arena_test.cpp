@@ -1,14 +1,14 @@
 // Slots of shared memory: given out, taken back, recycled, refused.
-#include <cstring>
-#include <set>
-#include <thread>
+#include "protocol/arena.h"
 
+#include <cstring>
 #include <fcntl.h>
-#include <gtest/gtest.h>
+#include <set>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <thread>
 
-#include "protocol/arena.h"
+#include <gtest/gtest.h>
 
 namespace bulkhead {
 namespace {
@@ -24,7 +24,8 @@ Slot allocated(Arena& arena, std::size_t bytes) {
 TEST(Arena, GivesAlignedMemoryThatIsNobodyElses) {
   Arena arena(64 * kMiB);
   std::vector<Slot> slots;
-  for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{4096}, std::size_t{5000}, kMiB, 3 * kMiB}) {
+  for (const std::size_t bytes :
+       {std::size_t{0}, std::size_t{1}, std::size_t{4096}, std::size_t{5000}, kMiB, 3 * kMiB}) {
     for (int i = 0; i < 3; ++i) slots.push_back(allocated(arena, bytes));
   }
   for (std::size_t i = 0; i < slots.size(); ++i) {

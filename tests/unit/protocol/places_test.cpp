@@ -1,14 +1,17 @@
 // Bytes that travel as places: named, found, given back; and peers that lie.
+#include "protocol/places.h"
+
 #include <cstring>
 #include <string>
+#include <sys/mman.h>
 #include <thread>
+#include <unistd.h>
 
 #include <gtest/gtest.h>
 
 #include "protocol/codec.h"
 #include "protocol/fd_passing.h"
 #include "protocol/local_socket.h"
-#include "protocol/places.h"
 
 namespace bulkhead {
 namespace {
@@ -61,6 +64,20 @@ TEST(Places, ATensorInSharedMemoryTravelsWithoutItsBytes) {
   EXPECT_EQ(std::memcmp(tensor.bytes.data, bytes.data, bytes.size), 0);
 }
 
+TEST(Places, APlaceStandsInTheEnvelopeAsTheSpecificationSays) {
+  Ends ends;
+  Result<Slot> slot = ends.arena.allocate(kMiB);
+  ASSERT_TRUE(slot.ok());
+  Blob bytes = slot->blob();
+  bytes.data += 64;
+  bytes.size -= 64;
+  const Frames frames = encode(call_with(bytes), &*ends.here);
+  const Value envelope = Value::from_msgpack(frames.at(0).text());
+  const Value place = {{"segment", slot->segment->number()}, {"offset", 64}};
+  EXPECT_EQ(envelope["batch"][0],
+            Value({{"name", "x"}, {"dtype", "float32"}, {"shape", {262128}}, {"place", place}}));
+}
+
 TEST(Places, BytesOutsideOfSharedMemoryTravelAsFrames) {
   Ends ends;
   const Frames frames = encode(call_with(Blob::of(std::string(64, 'x'))), &*ends.here);
@@ -100,7 +117,8 @@ TEST(Places, LeasesEndOnAnyThread) {
   const Blob bytes = filled(ends.arena, kMiB, 1);
   std::vector<std::thread> threads;
   for (int i = 0; i < 8; ++i) {
-    auto found = std::make_shared<Result<Message>>(decode(encode(call_with(bytes), &*ends.here), &*ends.there));
+    auto found =
+        std::make_shared<Result<Message>>(decode(encode(call_with(bytes), &*ends.here), &*ends.there));
     ASSERT_TRUE(found->ok());
     threads.emplace_back([found]() mutable { found.reset(); });
   }
@@ -111,7 +129,8 @@ TEST(Places, LeasesEndOnAnyThread) {
 
 TEST(Places, PassesOnWhatAnotherPeerHasMade) {
   Ends first, second;
-  const Result<Message> found = decode(encode(call_with(filled(first.arena, kMiB, 9)), &*first.here), &*first.there);
+  const Result<Message> found =
+      decode(encode(call_with(filled(first.arena, kMiB, 9)), &*first.here), &*first.there);
   ASSERT_TRUE(found.ok());
   const Frames frames = encode(call_with(tensor_of(found).bytes), &*second.here);
   ASSERT_EQ(frames.size(), 1u);
@@ -125,10 +144,12 @@ TEST(Places, ForgetsSegmentsThatAreGone) {
   Blob seen;
   {
     Arena arena(8 * kMiB);
-    const Result<Message> found = decode(encode(call_with(filled(arena, 2 * kMiB, 3)), &*ends.here), &*ends.there);
+    const Result<Message> found =
+        decode(encode(call_with(filled(arena, 2 * kMiB, 3)), &*ends.here), &*ends.there);
     ASSERT_TRUE(found.ok());
     seen = tensor_of(found).bytes;
     EXPECT_TRUE(ends.here->take_gone().empty());
+    ASSERT_TRUE(ends.here->given_back(ends.here->take_named()).ok());
   }
   const std::vector<std::int64_t> gone = ends.here->take_gone();
   ASSERT_EQ(gone.size(), 1u);

@@ -12,8 +12,8 @@ from bulkhead import messages, wire
 from bulkhead.wire import Malformed
 
 
-READ = ("answer", "attach", "call", "configure", "load", "refuse", "stop", "welcome")  # by a host
-WRITTEN = ("ask", "configured", "heartbeat", "hello", "load_failed", "loaded", "note", "progress", "reply")
+READ = ("answer", "attach", "call", "configure", "load", "memory_news", "refuse", "stop", "welcome")  # by a host
+WRITTEN = ("ask", "configured", "heartbeat", "hello", "load_failed", "loaded", "memory_news", "note", "progress", "reply")
 NOT_READ = {  # what only the coordinator needs of a plugin's entry in the run file
     f"load.config.{name}"
     for name in ("scope", "prefetch", "deadline_seconds", "deadline_given", "on_failure", "on_poison", "check_finite",
@@ -110,7 +110,8 @@ def built(name):
         "note": lambda: messages.note(e["generation"], e["seq"], e["text"], e["metrics"]),
         "reply": lambda: messages.reply(e["generation"], e["seq"], e["hook"], e["seconds"], failure=e["failure"],
                                         fatal=e["fatal"], asked=messages.control(e["control"]), batch=tensors,
-                                        kept=e["kept"], state=state),
+                                        kept=e["kept"], state=state, held=e["held"]),
+        "memory_news": lambda: messages.memory_news(e["generation"], e["unused"], e["gone"]),
     }  # fmt: skip
     message = build[name]()
     message.update({key: e[key] for key in FIXED.get(name, ())})
