@@ -30,6 +30,7 @@ class Batch(MutableMapping):
         self._memory = memory
         self._inputs = {name: (dtype, shape, data) for name, dtype, shape, data in tensors}
         self._views: Dict[str, np.ndarray] = {}  # of inputs, made when asked for
+        self._raw: Dict[str, np.ndarray] = {}  # inputs that torch() has given out
         self._changed: Dict[str, Tuple[str, np.ndarray]] = {}  # (wire type, output)
         self._own: Set[str] = set()  # changed ones whose array was made here, not by the plugin
         self._names: Dict[str, None] = dict.fromkeys(self._inputs)  # in order
@@ -143,15 +144,17 @@ class Batch(MutableMapping):
             raise ValueError(f"the batch is larger than the {wire.MAX_FRAMES - 1} MiB that a message can hold")
         return changed, kept, payloads
 
-    def was_written(self, name: str) -> bool:
-        """For torch(): whether this input, which lies in shared memory, was written to."""
-        data = self._inputs[name][2]
-        return isinstance(data, np.ndarray) and data.nbytes > 0 and self._memory.was_written(data)
-
     def raw(self, name: str) -> np.ndarray:
-        """For torch(), which has no read-only tensors: the input, writable where that does no harm."""
+        """For torch(), which has no read-only tensors: the input, in memory in which a write does no harm."""
         dtype, shape, data = self._inputs[name]
+        if isinstance(data, np.ndarray) and data.nbytes > 0:
+            data = self._raw[name] = self._memory.writable(data)
         return np.frombuffer(data, dtype=wire.DTYPES[dtype]).reshape(shape)
+
+    def was_written(self, name: str) -> bool:
+        """For torch(): whether what raw() gave was written to all the same, as far as that can be seen."""
+        data = self._raw.get(name)
+        return data is not None and self._memory.was_written(data)
 
     def _copied(self, array: np.ndarray) -> np.ndarray:
         copy = self._memory.empty(array.shape, array.dtype) if self._memory is not None else None

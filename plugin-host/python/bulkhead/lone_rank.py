@@ -36,7 +36,7 @@ class LoneRank(Runner):
         if call["hook"] == "configure":
             self.reply = self.configure({} if config is None else config)
         else:
-            self.run(call)
+            self.run(dict(call))  # which takes the batch out of it
 
     def failed(self, error: BaseException) -> dict:
         self.error = error

@@ -1,7 +1,8 @@
 """Shared memory between this host and its worker: tensors travel as places (protocol/README.md, "Shared memory").
 
-What the worker has written is mapped copy-on-write, so that a stray write changes this process' pages only; what this
-host writes lies in segments of its own, which nobody else can write to.  Used on the host's one thread.
+What the worker has written is mapped for reading; for torch, which has no read-only tensors, a second time
+copy-on-write, so that a stray write changes pages of this process only.  What this host writes lies in segments of its
+own, which nobody else can write to.  Used on the host's one thread.
 """
 
 from __future__ import annotations
@@ -46,15 +47,32 @@ def _address(array: np.ndarray) -> int:
 class _Segment:
     """A mapped memfd.  `bytes` is all of it; whoever has a view of it keeps it mapped."""
 
-    def __init__(self, fd: int, size: int, flags: int) -> None:
+    def __init__(self, fd: int, size: int, flags: int, protection: int) -> None:
         self.fd = fd
-        self.map = mmap.mmap(fd, size, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+        self.map = mmap.mmap(fd, size, flags, protection)
         self.bytes = np.frombuffer(self.map, dtype=np.uint8)
         self.address = _address(self.bytes)
         self.size = size
 
+    def holds(self, address: int) -> bool:
+        return self.address <= address < self.address + self.size
+
     def close(self) -> None:
         os.close(self.fd)
+
+
+class _Shown(_Segment):
+    """A segment of the worker's."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        super().__init__(fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
+        self._private: Optional[_Segment] = None
+
+    def private(self) -> _Segment:
+        """The same bytes, copy-on-write."""
+        if self._private is None:
+            self._private = _Segment(self.fd, self.size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+        return self._private
 
 
 class _Pool(_Segment):
@@ -64,7 +82,7 @@ class _Pool(_Segment):
         fd = os.memfd_create("bulkhead-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.posix_fallocate(fd, 0, size)  # a full machine is an error here and no signal later
-            super().__init__(fd, size, mmap.MAP_SHARED)
+            super().__init__(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         except OSError:
             os.close(fd)
@@ -90,7 +108,7 @@ class Memory:
             raise
         self._socket.setblocking(False)
         self._begun = False
-        self._peers: Dict[int, _Segment] = {}
+        self._peers: Dict[int, _Shown] = {}
         self._pools: Dict[int, _Pool] = {}
         self._shown: set = set()
         self._gone: List[int] = []
@@ -130,8 +148,7 @@ class Memory:
                 segment.close()
 
     def find(self, place: Key, size: int, itemsize: int) -> np.ndarray:
-        """These bytes of the worker's; Malformed when they are not there.  A view that could be written to: a write
-        stays in this process."""
+        """These bytes of the worker's, read-only; Malformed when they are not there."""
         number, offset = place
         if number not in self._peers:
             self._receive()
@@ -162,19 +179,25 @@ class Memory:
         unused, self._unused[:] = list(self._unused), []
         return unused
 
+    def writable(self, view: np.ndarray) -> np.ndarray:
+        """What find() gave, as memory that may be written to by mistake: the worker's bytes stay whole."""
+        address = _address(view)
+        segment = next(segment for segment in self._peers.values() if segment.holds(address))
+        offset = address - segment.address
+        return segment.private().bytes[offset : offset + view.nbytes]
+
     def was_written(self, view: np.ndarray) -> bool:
-        """Whether a plugin has written into what find() gave.  If so the worker's bytes are seen again from now on."""
+        """Whether that mistake was made in what writable() gave.  If so the worker's bytes are seen again from now on."""
         start = _address(view) & -mmap.PAGESIZE
-        end = _address(view) + view.nbytes
+        size = _address(view) + view.nbytes - start
         if self._pagemap < 0:
             self._pagemap = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-        count = -(-(end - start) // mmap.PAGESIZE)
+        count = -(-size // mmap.PAGESIZE)
         flags = np.frombuffer(os.pread(self._pagemap, count * 8, start // mmap.PAGESIZE * 8), dtype=np.uint64)
         if not np.any((flags & (_PRESENT | _OF_FILE)) == _PRESENT):  # a page of its own, no more the file's
             return False
-        for segment in self._peers.values():
-            if segment.address <= start < segment.address + segment.size:
-                segment.map.madvise(mmap.MADV_DONTNEED, start - segment.address, end - start)
+        private = next(found for shown in self._peers.values() if (found := shown.private()).holds(start))
+        private.map.madvise(mmap.MADV_DONTNEED, start - private.address, size)
         return True
 
     def _receive(self) -> None:
@@ -200,7 +223,7 @@ class Memory:
         if not sealed or size <= 0 or number in self._peers or len(self._peers) >= _MAX_SEGMENTS:
             os.close(fd)
             raise Malformed("memory is shown that is not sealed, empty, shown already or too much")
-        self._peers[number] = _Segment(fd, size, mmap.MAP_PRIVATE)
+        self._peers[number] = _Shown(fd, size)
 
     # ----- This host's memory -----
 

@@ -60,7 +60,7 @@ class Runner:
         self._load_takes_ctx = checks.takes(self._plugin.load_state_dict, 2)
 
     def run(self, call: dict) -> None:
-        """Sends the reply to `call`, and before it what the hook logs.
+        """Sends the reply to `call`, whose batch it takes out of it, and before it what the hook logs.
 
         SystemExit and KeyboardInterrupt pass, unless they are among the class's `raises`; so does CallAborted.
         """

@@ -100,7 +100,8 @@ def test_an_input_cannot_be_written_to(worker):
 
 def test_a_stray_write_stays_in_this_process_and_is_forgotten(worker):
     own = worker.segment(floats(5000))
-    data = worker.host.find((1, 0), own.nbytes, 4)
+    data = worker.host.writable(worker.host.find((1, 0), own.nbytes, 4))
+    assert np.array_equal(data.view(np.float32), own)
     assert not worker.host.was_written(data)
     data[4096:4100] = 9
     assert worker.host.was_written(data)
