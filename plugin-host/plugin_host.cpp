@@ -8,9 +8,12 @@
 
 #include "protocol/local_socket.h"
 #include "protocol/log.h"
+#include "protocol/ring_channel.h"
 
 namespace bulkhead {
 namespace {
+
+constexpr std::string_view kIpc = "ipc://";
 
 constexpr int kExitTold = 0;
 constexpr int kExitOwnError = 1;
@@ -156,13 +159,12 @@ void PluginHost::on(const Attach& attach) {
   worker_ = attach.worker_generation;
   state_ = State::kServing;
   mark_.be_beside(attach.endpoint);
-  memory_path_ = attach.endpoint.substr(attach.endpoint.find("://") + 3) + ".memory";
+  worker_path_ = attach.endpoint.starts_with(kIpc) ? attach.endpoint.substr(kIpc.size()) : "";
   Result<std::unique_ptr<Channel>> data = connect_(attach.endpoint);
   if (!data) return finish(kExitOwnError, data.error().message);
   data_ = std::move(*data);
-  data_->start({[this](Message message) { on_data(std::move(message)); },
-                [this](const Error& why) { on_data_closed(why); }});
-  greet(*data_, {std::string(kSharedMemory)});
+  listen_to_worker();
+  greet(*data_, std::vector<std::string>{std::string(kRing), std::string(kSharedMemory)});
 }
 
 void PluginHost::on(const Stop& stop) {
@@ -183,8 +185,7 @@ void PluginHost::on_data(Message message) {
   if (const auto* welcome = std::get_if<Welcome>(&message); welcome && !welcomed_) {
     welcomed_ = true;
     greeting_timer_.reset();
-    if (std::ranges::count(welcome->capabilities, kSharedMemory) > 0) share_memory();
-    return;
+    return use(std::vector(welcome->capabilities));
   }
   if (const auto* news = std::get_if<MemoryNews>(&message); news && places_) {
     places_->begin();
@@ -211,11 +212,25 @@ void PluginHost::on_data_closed(const Error& why) {
   state_ = State::kLoaded;
 }
 
-void PluginHost::share_memory() {
-  Result<UniqueFd> socket = connect_local(memory_path_);
-  if (!socket) return spdlog::warn("no memory is shared with the worker: {}", socket.error().message);
-  places_.emplace(*std::move(socket));
-  data_->share(&*places_);
+void PluginHost::listen_to_worker() {
+  data_->start({[this](Message message) { on_data(std::move(message)); },
+                [this](const Error& why) { on_data_closed(why); }});
+}
+
+// What hello and welcome have agreed on.
+void PluginHost::use(const std::vector<std::string>& agreed) {
+  if (std::ranges::count(agreed, kSharedMemory) > 0) {
+    Result<UniqueFd> socket = connect_local(worker_path_ + ".memory");
+    if (!socket) return finish(kExitOwnError, socket.error().message);
+    places_.emplace(*std::move(socket));
+  }
+  if (std::ranges::count(agreed, kRing) > 0) {
+    Result<std::unique_ptr<Channel>> ring = ring_connect(loop_, worker_path_ + ".ring");
+    if (!ring) return finish(kExitOwnError, ring.error().message);
+    data_ = std::move(*ring);
+    listen_to_worker();
+  }
+  if (places_) data_->share(&*places_);
 }
 
 // Whatever runs for it runs for nobody.

@@ -82,7 +82,8 @@ class PluginHost {
   void on_data_closed(const Error& why);
 
   void greet(Channel& channel, std::vector<std::string> capabilities);
-  void share_memory();
+  void listen_to_worker();
+  void use(const std::vector<std::string>& agreed);
   void drop_worker();
   void run_next_call();
   void run(const Call& call);
@@ -104,7 +105,7 @@ class PluginHost {
   Generation coordinator_;
 
   Arena arena_{default_arena_bytes()};
-  std::string memory_path_;  // where the worker shares memory
+  std::string worker_path_;  // of its data endpoint; empty when it is on another machine
   std::optional<Places> places_;
   std::unique_ptr<Channel> data_;  // before the places it must go
   Generation worker_;

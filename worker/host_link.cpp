@@ -10,6 +10,7 @@ namespace bulkhead {
 namespace {
 
 constexpr std::string_view kIpc = "ipc://";
+constexpr auto kRingPatience = std::chrono::seconds(30);
 
 void make_readable(Reply& reply) {
   reply.control.reason = readable(reply.control.reason);
@@ -90,18 +91,53 @@ void HostLink::attach(const AttachHost& attach) {
                                  [this](std::unique_ptr<Channel> channel) { met(std::move(channel)); });
   if (!listener) return garbage(listener.error().message);
   listener_ = std::move(*listener);
-  if (around_.arena == nullptr || !attach.endpoint.starts_with(kIpc)) return;
-  auto door = LocalListener::open(*around_.loop, attach.endpoint.substr(kIpc.size()) + ".memory",
-                                  [this](UniqueFd socket) { share_memory(std::move(socket)); });
-  if (door)
-    memory_door_ = std::move(*door);
-  else
-    spdlog::warn("batches of {} are sent byte by byte: {}", name(), door.error().message);
+  if (attach.endpoint.starts_with(kIpc)) open_doors(attach.endpoint.substr(kIpc.size()));
+}
+
+// Where a host on this machine may come in beside its ZeroMQ connection.  What
+// cannot be opened is not offered.
+void HostLink::open_doors(const std::string& path) {
+  auto ring = ring_listen(*around_.loop, path + ".ring", {},
+                          [this](auto channel) { take_ring(std::move(channel)); });
+  if (ring) ring_door_ = std::move(*ring);
+  if (!ring) spdlog::warn("{} is called through a socket: {}", name(), ring.error().message);
+  if (around_.arena == nullptr) return;
+  auto memory = LocalListener::open(*around_.loop, path + ".memory",
+                                    [this](UniqueFd socket) { share_memory(std::move(socket)); });
+  if (memory) memory_door_ = std::move(*memory);
+  if (!memory) spdlog::warn("batches of {} are sent byte by byte: {}", name(), memory.error().message);
+}
+
+std::vector<std::string> HostLink::agreed(const Hello& hello) const {
+  std::vector<std::string> agreed;
+  const auto offers = [&](std::string_view name) { return std::ranges::count(hello.capabilities, name) > 0; };
+  if (ring_door_ && offers(kRing)) agreed.emplace_back(kRing);
+  if (memory_door_ && offers(kSharedMemory)) agreed.emplace_back(kSharedMemory);
+  return agreed;
+}
+
+void HostLink::take_ring(Result<std::unique_ptr<Channel>> ring) {
+  if (!greeted_) return garbage("it came to the ring before its greeting");
+  if (!ring) return garbage(ring.error().message);
+  patience_.reset();
+  met(std::move(*ring));
+  if (places_) share_memory_over_channel();
+  begin();
+}
+
+// The calls may come.
+void HostLink::begin() {
+  stream_.host_attached(attach_.lived_on, around_.loop->now());
+  arm();
 }
 
 void HostLink::share_memory(UniqueFd socket) {
   if (!greeted_) return;
   places_.emplace(std::move(socket));
+  if (!patience_) share_memory_over_channel();  // else when the ring has come
+}
+
+void HostLink::share_memory_over_channel() {
   channel_->share(&*places_);
   channel_->send(MemoryNews{around_.generation, {}, {}});  // names may come
   places_->begin();
@@ -149,7 +185,9 @@ void HostLink::take_over(Batch& output) {
 void HostLink::hang_up() {
   channel_.reset();
   listener_.reset();
+  ring_door_.reset();
   memory_door_.reset();
+  patience_.reset();
   places_.reset();
   lent_.clear();
   greeted_ = false;
@@ -205,13 +243,10 @@ void HostLink::greet(const Hello& hello) {
     return garbage(reason);
   }
   greeted_ = true;
-  Welcome welcome{around_.generation, std::min(kProtocolMax, hello.version_max), {}};
-  if (memory_door_ && std::ranges::count(hello.capabilities, kSharedMemory) > 0) {
-    welcome.capabilities.emplace_back(kSharedMemory);
-  }
+  const Welcome welcome{around_.generation, std::min(kProtocolMax, hello.version_max), agreed(hello)};
   channel_->send(welcome);
-  stream_.host_attached(attach_.lived_on, around_.loop->now());
-  arm();
+  if (std::ranges::count(welcome.capabilities, kRing) == 0) return begin();
+  patience_ = around_.loop->call_after(kRingPatience, [this] { garbage("it did not come to the ring"); });
 }
 
 void HostLink::lost(const HostLost& lost) {

@@ -20,6 +20,7 @@
 #include "protocol/local_listener.h"
 #include "protocol/messages.h"
 #include "protocol/places.h"
+#include "protocol/ring_channel.h"
 
 namespace bulkhead {
 
@@ -66,7 +67,13 @@ class HostLink {
   void greet(const Hello& hello);
   void to_host(const Message& message, Seq seq);
   bool settle_loans(const Reply& reply);
+  // What greet() has agreed on, of what this link can.
+  std::vector<std::string> agreed(const Hello& hello) const;
+  void open_doors(const std::string& path);
   void share_memory(UniqueFd socket);
+  void share_memory_over_channel();
+  void take_ring(Result<std::unique_ptr<Channel>> ring);
+  void begin();
   void take_over(Batch& output);
   void garbage(const std::string& reason);
   void arm();
@@ -81,11 +88,11 @@ class HostLink {
   bool greeted_ = false;
   std::int64_t stale_ = 0;
   std::unique_ptr<Listener> listener_;
-  std::unique_ptr<LocalListener> memory_door_;
+  std::unique_ptr<LocalListener> ring_door_, memory_door_;
   std::optional<Places> places_;
   std::map<Seq, std::vector<Place>> lent_;  // by the call that will give it back
   std::unique_ptr<Channel> channel_;        // before the listener and the places it must go
-  EventLoop::Handle deadline_;
+  EventLoop::Handle deadline_, patience_;
 };
 
 }  // namespace bulkhead

@@ -36,7 +36,8 @@ class BaseChannel : public Channel {
  protected:
   bool closed() const { return closed_; }
 
-  void arrived(Frames frames) {
+  // The frames are done with when it returns.
+  void arrived(const Frames& frames) {
     Result<Message> message = decode(frames, places_);
     if (!message) return end(message.error());
     if (handlers_ && early_.empty()) return hand_over(std::move(*message));
@@ -75,7 +76,7 @@ class BaseChannel : public Channel {
   }
 
   // Holds the handlers: the callee may destroy this channel.
-  void hand_over(Message message) {
+  void hand_over(Message&& message) {
     const std::shared_ptr<Handlers> handlers = handlers_;
     handlers->on_message(std::move(message));
   }

@@ -28,40 +28,58 @@ class Decoder {
   Decoder(const Frames& frames, Places* places) : frames_(frames), places_(places) {}
 
   template <class Body>
-  Message decode(const msgpack::object& envelope) {
-    Body body;
+  void decode(const msgpack::object& envelope, Body& body) {
     read_fields(envelope, body);
     if (next_frame_ != frames_.size()) throw Malformed{"frames are left over"};
-    return body;
   }
 
  private:
+  // The field that is being read, for the message of an error.
+  struct Field {
+    const Field* outer;
+    const char* name;
+  };
+
   [[noreturn]] void fail(const std::string& what) const {
-    throw Malformed{(path_.empty() ? std::string("message") : path_) + " " + what};
+    std::string path;
+    for (const Field* field = field_; field != nullptr; field = field->outer)
+      path = field->name + (path.empty() ? "" : "." + path);
+    throw Malformed{(path.empty() ? "message" : path) + " " + what};
   }
 
   template <class Struct>
   void read_fields(const msgpack::object& object, Struct& value) {
     if (object.type != msgpack::type::MAP) fail("must be a map");
+    std::uint32_t expected = 0;
     Struct::visit(value, [&](const char* name, auto& member) {
-      const msgpack::object* found = find(object, name);
+      const msgpack::object* found = find(object, name, expected);
       if (found == nullptr) return;  // keeps its default: an older peer does not know the field
-      const std::size_t length = path_.size();
-      path_ += (path_.empty() ? "" : ".") + std::string(name);
+      const Field here{field_, name};
+      field_ = &here;
       read(*found, member);
-      path_.resize(length);
+      field_ = here.outer;
     });
   }
 
-  static const msgpack::object* find(const msgpack::object& map, std::string_view name) {
-    for (std::uint32_t i = 0; i < map.via.map.size; ++i) {
-      const auto& entry = map.via.map.ptr[i];
-      if (entry.key.type == msgpack::type::STR &&
-          std::string_view(entry.key.via.str.ptr, entry.key.via.str.size) == name) {
-        return &entry.val;
+  static bool is_key(const msgpack::object_kv& entry, std::string_view name) {
+    return entry.key.type == msgpack::type::STR &&
+           std::string_view(entry.key.via.str.ptr, entry.key.via.str.size) == name;
+  }
+
+  // The value of a key.  Keys mostly come in the order in which they are asked
+  // for: `expected` is where to look first, and then the place behind.
+  static const msgpack::object* find(const msgpack::object& map, std::string_view name,
+                                     std::uint32_t& expected) {
+    const auto* entries = map.via.map.ptr;
+    const std::uint32_t size = map.via.map.size;
+    std::uint32_t at = expected;
+    if (at >= size || !is_key(entries[at], name)) {
+      for (at = 0; at < size && !is_key(entries[at], name); ++at) {
       }
     }
-    return nullptr;
+    if (at == size) return nullptr;
+    expected = at + 1;
+    return &entries[at].val;
   }
 
   void read(const msgpack::object& object, bool& value) {
@@ -129,7 +147,8 @@ class Decoder {
   }
   void read(const msgpack::object& object, Blob& blob) {
     if (object.type != msgpack::type::MAP) fail("must be a map");
-    const msgpack::object* bytes = find(object, "bytes");
+    std::uint32_t expected = 0;
+    const msgpack::object* bytes = find(object, "bytes", expected);
     std::int64_t size = 0;
     if (bytes == nullptr) fail("has no \"bytes\"");
     read(*bytes, size);
@@ -138,9 +157,10 @@ class Decoder {
   }
   void read(const msgpack::object& object, Tensor& tensor) {
     if (object.type != msgpack::type::MAP) fail("must be a map");
-    const msgpack::object* name = find(object, "name");
-    const msgpack::object* dtype = find(object, "dtype");
-    const msgpack::object* shape = find(object, "shape");
+    std::uint32_t expected = 0;
+    const msgpack::object* name = find(object, "name", expected);
+    const msgpack::object* dtype = find(object, "dtype", expected);
+    const msgpack::object* shape = find(object, "shape", expected);
     if (name == nullptr || dtype == nullptr || shape == nullptr) fail("needs name, dtype and shape");
     std::string dtype_name;
     read(*name, tensor.name);
@@ -206,7 +226,8 @@ class Decoder {
 
   // Where `object` says they are: in shared memory, else in the next frames.
   Blob take_bytes(const msgpack::object& object, std::size_t size, std::size_t alignment) {
-    const msgpack::object* at = find(object, "place");
+    std::uint32_t expected = 3;
+    const msgpack::object* at = find(object, "place", expected);
     if (at == nullptr || at->type == msgpack::type::NIL) return take_frames(size);
     if (places_ == nullptr) fail("names shared memory, of which there is none here");
     Place place;
@@ -239,22 +260,21 @@ class Decoder {
   const Frames& frames_;
   Places* places_;
   std::size_t next_frame_ = 1;
-  std::string path_;
+  const Field* field_ = nullptr;
 };
 
 template <std::size_t... I>
-Message decode_as(std::string_view type, const msgpack::object& envelope, const Frames& frames,
-                  Places* places, std::index_sequence<I...>) {
-  std::optional<Message> message;
+void decode_as(std::string_view type, const msgpack::object& envelope, const Frames& frames, Places* places,
+               Message& message,
+               std::index_sequence<I...>) {
   const auto attempt = [&]<class Body>(std::type_identity<Body>) {
     if (type != Body::kType) return false;
-    message = Decoder(frames, places).decode<Body>(envelope);
+    Decoder(frames, places).decode(envelope, message.emplace<Body>());
     return true;
   };
   if (!(attempt(std::type_identity<std::variant_alternative_t<I, Message>>{}) || ...)) {
     throw Malformed{"\"" + std::string(type.substr(0, 64)) + "\" is not a message type"};
   }
-  return std::move(*message);
 }
 
 std::string_view type_in(const msgpack::object& envelope) {
@@ -269,6 +289,9 @@ std::string_view type_in(const msgpack::object& envelope) {
   throw Malformed{"the envelope has no type"};
 }
 
+// The tree refers to the strings in the frame, which outlives it.
+bool refer(msgpack::type::object_type, std::size_t, void*) { return true; }
+
 }  // namespace
 
 Result<Message> decode(const Frames& frames, Places* places) {
@@ -279,12 +302,18 @@ Result<Message> decode(const Frames& frames, Places* places) {
   }
   try {
     const msgpack::unpack_limit limit(kMaxItems, kMaxItems, kMaxTextBytes, kMaxTextBytes, 0, kMaxDepth);
+    // Kept, so that a small message allocates nothing but what it holds.
+    thread_local msgpack::zone zone;
+    zone.clear();
     std::size_t end = 0;
-    const msgpack::object_handle handle =
-        msgpack::unpack(frames[0].text().data(), frames[0].size, end, nullptr, nullptr, limit);
+    bool refers = false;
+    const msgpack::object envelope =
+        msgpack::unpack(zone, frames[0].text().data(), frames[0].size, end, refers, refer, nullptr, limit);
     if (end != frames[0].size) return Error{ErrorCode::kMalformed, "bytes are left over after the envelope"};
-    return decode_as(type_in(handle.get()), handle.get(), frames, places,
-                     std::make_index_sequence<std::variant_size_v<Message>>{});
+    Result<Message> message{Message()};
+    decode_as(type_in(envelope), envelope, frames, places, *message,
+              std::make_index_sequence<std::variant_size_v<Message>>{});
+    return message;
   } catch (const Malformed& malformed) {
     return Error{ErrorCode::kMalformed, malformed.message};
   } catch (const std::exception& error) {  // msgpack-c's own, and bad_alloc

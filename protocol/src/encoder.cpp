@@ -1,5 +1,9 @@
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <cstring>
+#include <memory>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -12,7 +16,50 @@
 namespace bulkhead {
 namespace {
 
-using Packer = msgpack::packer<msgpack::sbuffer>;
+// Where the envelope grows; most fit without an allocation.
+class Buffer {
+ public:
+  std::size_t size() const { return size_; }
+
+  // As msgpack::packer writes.
+  void write(const char* from, std::size_t size) {
+    if (size > capacity_ - size_) [[unlikely]]
+      grow(size);
+    std::memcpy(data_ + size_, from, size);
+    size_ += size;
+  }
+  // A string of up to 31 bytes, as nearly every key is.
+  void write_short(std::string_view text) {
+    if (text.size() + 1 > capacity_ - size_) [[unlikely]]
+      grow(text.size() + 1);
+    data_[size_] = static_cast<char>(0xA0 | text.size());
+    std::memcpy(data_ + size_ + 1, text.data(), text.size());
+    size_ += text.size() + 1;
+  }
+  Blob to_blob() const {
+    const auto owner = std::make_shared_for_overwrite<std::byte[]>(size_);
+    std::memcpy(owner.get(), data_, size_);
+    return {owner, owner.get(), size_};
+  }
+
+ private:
+  void grow(std::size_t by) {
+    const std::size_t capacity = std::max(2 * capacity_, size_ + by);
+    auto larger = std::make_unique_for_overwrite<char[]>(capacity);
+    std::memcpy(larger.get(), data_, size_);
+    large_ = std::move(larger);
+    data_ = large_.get();
+    capacity_ = capacity;
+  }
+
+  std::array<char, 1024> small_;
+  std::unique_ptr<char[]> large_;
+  char* data_ = small_.data();
+  std::size_t size_ = 0;
+  std::size_t capacity_ = small_.size();
+};
+
+using Packer = msgpack::packer<Buffer>;
 
 class Encoder {
  public:
@@ -24,12 +71,12 @@ class Encoder {
     std::uint32_t fields = 1;
     Body::visit(body, [&](const char*, const auto&) { ++fields; });
     packer_.pack_map(fields);
-    put(std::string("type"));
-    put(std::string(Body::kType));
+    put("type");
+    put(Body::kType);
     put_fields(body);
     CHECK(buffer_.size() <= kMaxFrameBytes, "an envelope of " + std::to_string(buffer_.size()) + " bytes");
     CHECK(frames_.size() <= kMaxFrames, "a message of " + std::to_string(frames_.size()) + " frames");
-    frames_[0] = Blob::of(std::string(buffer_.data(), buffer_.size()));
+    frames_[0] = buffer_.to_blob();
     return std::move(frames_);
   }
 
@@ -37,7 +84,7 @@ class Encoder {
   template <class Struct>
   void put_fields(const Struct& value) {
     Struct::visit(value, [&](const char* name, const auto& member) {
-      put(std::string(name));
+      put(std::string_view(name));
       put(member);
     });
   }
@@ -52,7 +99,10 @@ class Encoder {
     for (int i = 0; i < 8; ++i) bytes[1 + i] = static_cast<char>(bits >> (56 - 8 * i));
     buffer_.write(bytes, sizeof bytes);
   }
-  void put(const std::string& value) {
+  void put(const char* text) { put(std::string_view(text)); }
+  void put(const std::string& text) { put(std::string_view(text)); }
+  void put(std::string_view value) {
+    if (value.size() < 32) return buffer_.write_short(value);
     CHECK(value.size() <= kMaxTextBytes, "a string of " + std::to_string(value.size()) + " bytes");
     packer_.pack_str(static_cast<std::uint32_t>(value.size()));
     packer_.pack_str_body(value.data(), static_cast<std::uint32_t>(value.size()));
@@ -92,18 +142,18 @@ class Encoder {
   void put(const Blob& blob) {
     const std::optional<Place> place = place_of(blob);
     packer_.pack_map(place ? 2 : 1);
-    put(std::string("bytes"));
+    put("bytes");
     put(static_cast<std::int64_t>(blob.size));
     add_bytes(blob, place);
   }
   void put(const Tensor& tensor) {
     const std::optional<Place> place = place_of(tensor.bytes);
     packer_.pack_map(place ? 4 : 3);
-    put(std::string("name"));
+    put("name");
     put(tensor.name);
-    put(std::string("dtype"));
-    put(std::string(name_of(tensor.dtype)));
-    put(std::string("shape"));
+    put("dtype");
+    put(name_of(tensor.dtype));
+    put("shape");
     CHECK(tensor.shape.size() <= kMaxDims, tensor.name);
     put(tensor.shape);
     CHECK(tensor.size_bytes() == static_cast<std::int64_t>(tensor.bytes.size), tensor.name);
@@ -151,7 +201,7 @@ class Encoder {
 
   void add_bytes(const Blob& blob, const std::optional<Place>& place) {
     if (place) {
-      put(std::string("place"));
+      put("place");
       return put(*place);
     }
     for (std::size_t at = 0; at < blob.size; at += kChunkBytes) {
@@ -160,7 +210,7 @@ class Encoder {
   }
 
   Places* places_;
-  msgpack::sbuffer buffer_;
+  Buffer buffer_;
   Packer packer_{buffer_};
   Frames frames_;
 };

@@ -4,9 +4,9 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <deque>
 #include <map>
 #include <mutex>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <thread>
 #include <unistd.h>
@@ -22,10 +22,37 @@ namespace {
 
 struct Watch {
   int fd = -1;
-  void* socket = nullptr;
-  std::function<bool()> wants_write;
-  EventLoop::Task ready;
+  void* socket = nullptr;  // of ZeroMQ; `fd` is then its ZMQ_FD
+  std::function<bool()> wants_write = {};
+  EventLoop::Task ready = {};
+
+  bool ended = false;
+  // ZMQ_FD tells of a change only once, and any use of the socket takes that
+  // away: from then on until there is nothing, libzmq itself has to be asked.
+  bool must_ask = true;
+
+  // Of a ZeroMQ socket: whether there is something to do, as poll() says of
+  // other descriptors.
+  bool ask() {
+    if (!must_ask) return false;
+    int events = 0;
+    std::size_t size = sizeof events;
+    CHECK(zmq_getsockopt(socket, ZMQ_EVENTS, &events, &size) == 0, zmq_strerror(errno));
+    must_ask = (events & ZMQ_POLLIN) != 0 || ((events & ZMQ_POLLOUT) != 0 && wants_write && wants_write());
+    return must_ask;
+  }
 };
+
+// What poll() gets, made anew only when the watches have changed.
+struct PollSet {
+  std::vector<pollfd> items;                    // the first is wake_fd
+  std::vector<std::shared_ptr<Watch>> watches;  // of the items behind it
+};
+
+timespec timespec_of(Duration duration) {
+  const auto whole = std::chrono::duration_cast<std::chrono::seconds>(duration);
+  return {static_cast<time_t>(whole.count()), static_cast<long>((duration - whole).count())};
+}
 
 struct Timer {
   std::uint64_t id;
@@ -37,7 +64,7 @@ struct Timer {
 struct EventLoop::Handle::State {
   // Any thread, under `mutex`.
   std::mutex mutex;
-  std::deque<Task> posted;
+  std::vector<Task> posted;
   bool woken = false;
   int wake_fd = -1;
 
@@ -46,15 +73,47 @@ struct EventLoop::Handle::State {
   std::map<std::uint64_t, std::shared_ptr<Watch>> watches;
   std::multimap<TimePoint, Timer> timers;
   bool stopping = false;
+  // Kept from turn to turn so that a turn allocates nothing; each turn takes
+  // them out, for a task may run the loop itself.
+  std::vector<Task> spare_tasks;
+  std::unique_ptr<PollSet> poll_set;  // nullptr when `watches` has changed
+  std::uint64_t changes = 0;          // of `watches`
 
   std::atomic<std::thread::id> runner{};
 
   // Taken out first, destroyed after: what a task holds may cancel others.
   void cancel(std::uint64_t id) {
-    if (watches.extract(id)) return;
+    if (const auto watch = watches.extract(id)) {
+      watch.mapped()->ended = true;
+      watches_changed();
+      return;
+    }
     const auto found =
         std::find_if(timers.begin(), timers.end(), [&](const auto& entry) { return entry.second.id == id; });
     if (found != timers.end()) timers.extract(found);
+  }
+
+  std::uint64_t add(Watch watch) {
+    watches_changed();
+    const std::uint64_t id = next_id++;
+    watches[id] = std::make_shared<Watch>(std::move(watch));
+    return id;
+  }
+
+  void watches_changed() {
+    ++changes;
+    poll_set.reset();
+  }
+
+  std::unique_ptr<PollSet> take_poll_set() {
+    if (poll_set) return std::move(poll_set);
+    auto set = std::make_unique<PollSet>();
+    set->items.push_back({wake_fd, POLLIN, 0});
+    for (const auto& [id, watch] : watches) {
+      set->items.push_back({watch->fd, POLLIN, 0});
+      set->watches.push_back(watch);
+    }
+    return set;
   }
 
   // The first timer that is due at `time` and older than `newest`.
@@ -84,19 +143,27 @@ void EventLoop::Handle::reset() {
   id_ = 0;
 }
 
+void EventLoop::Handle::look_again() {
+  const auto state = state_.lock();
+  if (!state) return;
+  const auto found = state->watches.find(id_);
+  if (found != state->watches.end()) found->second->must_ask = true;
+}
+
 EventLoop::EventLoop(const Clock& clock) : clock_(clock), state_(std::make_shared<Handle::State>()) {
   state_->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   CHECK(state_->wake_fd >= 0, std::strerror(errno));
 }
 
 EventLoop::~EventLoop() {
-  std::deque<Task> unrun;
+  std::vector<Task> unrun;
   {
     const std::lock_guard lock(state_->mutex);
     unrun.swap(state_->posted);
   }
   unrun.clear();
   // Swapped out first: what a task holds may cancel others.
+  state_->poll_set.reset();
   std::exchange(state_->watches, {}).clear();
   std::exchange(state_->timers, {}).clear();
   ::close(state_->wake_fd);
@@ -117,16 +184,18 @@ void EventLoop::post(Task task) {
 
 EventLoop::Handle EventLoop::watch_readable(int fd, Task ready) {
   CHECK(in_loop());
-  const std::uint64_t id = state_->next_id++;
-  state_->watches[id] = std::make_shared<Watch>(Watch{fd, nullptr, {}, std::move(ready)});
-  return {state_, id};
+  return {state_, state_->add({.fd = fd, .ready = std::move(ready)})};
 }
 
 EventLoop::Handle EventLoop::watch_socket(void* socket, std::function<bool()> wants_write, Task ready) {
   CHECK(in_loop());
-  const std::uint64_t id = state_->next_id++;
-  state_->watches[id] = std::make_shared<Watch>(Watch{-1, socket, std::move(wants_write), std::move(ready)});
-  return {state_, id};
+  int fd = -1;
+  std::size_t size = sizeof fd;
+  CHECK(zmq_getsockopt(socket, ZMQ_FD, &fd, &size) == 0, zmq_strerror(errno));
+  return {
+      state_,
+      state_->add(
+          {.fd = fd, .socket = socket, .wants_write = std::move(wants_write), .ready = std::move(ready)})};
 }
 
 EventLoop::Handle EventLoop::call_at(TimePoint when, Task task) {
@@ -158,8 +227,12 @@ bool EventLoop::run_until(const std::function<bool()>& done, TimePoint deadline)
   CHECK(in_loop());
   const std::thread::id before = state_->runner.exchange(std::this_thread::get_id());
   bool held = done();
-  while (!held && now() < deadline) {
-    const Duration wait = deadline == TimePoint::max() ? Duration::max() : deadline - now();
+  while (!held) {
+    Duration wait = Duration::max();
+    if (deadline != TimePoint::max()) {
+      wait = deadline - now();
+      if (wait <= Duration::zero()) break;
+    }
     turn(clock_.is_real() ? wait : Duration::zero());
     held = done();
   }
@@ -176,23 +249,38 @@ bool EventLoop::run_ready() {
 }
 
 bool EventLoop::turn(Duration longest_wait) {
-  Handle::State& state = *state_;
-  bool worked = false;
+  bool worked = run_tasks();
+  worked |= run_timers();
+  // What has just been done may be what the caller waits for: look again
+  // before sleeping.
+  if (worked) longest_wait = Duration::zero();
+  if (const TimePoint next = next_timer(); next != TimePoint::max())
+    longest_wait = std::min(longest_wait, next - now());
+  return poll_watches(longest_wait) || worked;
+}
 
-  std::deque<Task> tasks;
+bool EventLoop::run_tasks() {
+  Handle::State& state = *state_;
+  std::vector<Task> tasks = std::move(state.spare_tasks);
   {
     const std::lock_guard lock(state.mutex);
     tasks.swap(state.posted);
     state.woken = false;
   }
   // Run without the lock: a task may post.
-  for (Task& task : tasks) {
-    task();
-    worked = true;
-  }
+  for (Task& task : tasks) task();
+  const bool worked = !tasks.empty();
+  tasks.clear();
+  state.spare_tasks = std::move(tasks);
+  return worked;
+}
 
-  // Timers made in this turn wait for the next one: one that is due at once
-  // must not keep the sockets waiting.
+// Timers made in this turn wait for the next one: one that is due at once
+// must not keep the sockets waiting.
+bool EventLoop::run_timers() {
+  Handle::State& state = *state_;
+  if (state.timers.empty()) return false;
+  bool worked = false;
   const TimePoint time = now();
   const std::uint64_t newest = state.next_id;
   for (auto due = state.find_due(time, newest); due != state.timers.end();
@@ -202,41 +290,42 @@ bool EventLoop::turn(Duration longest_wait) {
     task();
     worked = true;
   }
+  return worked;
+}
 
-  // What has just been done may be what the caller waits for: look again
-  // before sleeping.
-  if (worked) longest_wait = Duration::zero();
-  if (const TimePoint next = next_timer(); next != TimePoint::max())
-    longest_wait = std::min(longest_wait, next - now());
-
-  std::vector<zmq_pollitem_t> items{{nullptr, state.wake_fd, ZMQ_POLLIN, 0}};
-  std::vector<std::shared_ptr<Watch>> order{nullptr};
-  std::vector<std::uint64_t> ids{0};
-  for (const auto& [id, watch] : state.watches) {
-    const bool write = watch->wants_write && watch->wants_write();
-    items.push_back(
-        {watch->socket, watch->fd, static_cast<short>(write ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN), 0});
-    order.push_back(watch);
-    ids.push_back(id);
+bool EventLoop::poll_watches(Duration longest_wait) {
+  Handle::State& state = *state_;
+  std::unique_ptr<PollSet> set = state.take_poll_set();
+  const std::uint64_t changes = state.changes;
+  for (const auto& watch : set->watches) {
+    if (watch->socket != nullptr && watch->ask()) longest_wait = Duration::zero();
   }
-  // Rounded up: waking a little late is better than spinning to the deadline.
-  const auto whole =
-      std::chrono::ceil<std::chrono::milliseconds>(std::min<Duration>(longest_wait, std::chrono::hours(1)));
-  const int ready = zmq_poll(items.data(), static_cast<int>(items.size()), std::max<long>(0, whole.count()));
-  if (ready < 0) {
-    CHECK(errno == EINTR, zmq_strerror(errno));
-    return worked;
+  const timespec wait =
+      timespec_of(std::clamp<Duration>(longest_wait, Duration::zero(), std::chrono::hours(1)));
+  if (::ppoll(set->items.data(), set->items.size(), &wait, nullptr) < 0) {
+    CHECK(errno == EINTR, std::strerror(errno));
+    for (pollfd& item : set->items) item.revents = 0;
   }
-  if (items[0].revents != 0) {
+  bool worked = set->items[0].revents != 0;
+  if (worked) {
     std::uint64_t count = 0;
     [[maybe_unused]] const ssize_t got = ::read(state.wake_fd, &count, sizeof count);
   }
-  for (std::size_t i = 1; i < items.size(); ++i) {
-    if (items[i].revents == 0 || !state.watches.contains(ids[i])) continue;  // ended by a callback before it
-    order[i]->ready();
+  for (std::size_t i = 0; i < set->watches.size(); ++i) {
+    Watch& watch = *set->watches[i];
+    if (watch.ended) continue;  // by a callback before it
+    if (watch.socket != nullptr) {
+      watch.must_ask |= set->items[i + 1].revents != 0;
+      if (!watch.ask()) continue;
+      watch.must_ask = true;  // `ready` uses the socket
+    } else if (set->items[i + 1].revents == 0) {
+      continue;
+    }
+    watch.ready();
     worked = true;
   }
-  return worked || items[0].revents != 0;
+  if (state.changes == changes && !state.poll_set) state.poll_set = std::move(set);
+  return worked;
 }
 
 }  // namespace bulkhead

@@ -19,9 +19,9 @@ class MemoryChannel final : public BaseChannel {
   void send(const Message& message) override {
     CHECK(loop_.in_loop());
     if (closed()) return;
-    peer_loop_->post([peer = peer_, alive = peer_alive_, frames = framed(message)]() mutable {
+    peer_loop_->post([peer = peer_, alive = peer_alive_, frames = framed(message)] {
       if (alive.expired() || peer->closed()) return;
-      peer->arrived(std::move(frames));
+      peer->arrived(frames);
     });
   }
 

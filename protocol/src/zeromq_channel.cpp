@@ -122,6 +122,7 @@ class DealerChannel final : public BaseChannel {
     if (closed()) return;
     outbox_.push_back(framed(message));
     flush();
+    watch_.look_again();
   }
 
  private:
@@ -147,7 +148,7 @@ class DealerChannel final : public BaseChannel {
     const std::weak_ptr<bool> alive = alive_;
     Frames frames;
     for (int i = 0; i < most && receive_frames(socket_, nullptr, frames); ++i) {
-      arrived(std::move(frames));
+      arrived(frames);
       if (alive.expired() || closed()) return;
     }
   }
@@ -179,7 +180,7 @@ class RouterChannel final : public BaseChannel {
   ~RouterChannel() override { release(); }
 
   void send(const Message& message) override;
-  void receive(Frames frames) { arrived(std::move(frames)); }
+  void receive(const Frames& frames) { arrived(frames); }
   // The listener is gone.
   void orphan() {
     listener_ = nullptr;
@@ -212,7 +213,9 @@ class Listener::Router {
 
   const std::string& endpoint() const { return endpoint_; }
   bool send(const std::string& identity, const Frames& frames) {
-    return send_frames(socket_, &identity, frames) == Sent::kYes;
+    const Sent sent = send_frames(socket_, &identity, frames);
+    watch_.look_again();
+    return sent == Sent::kYes;
   }
   void forget(const std::string& identity) { channels_.erase(identity); }
 
@@ -222,7 +225,7 @@ class Listener::Router {
     std::string identity;
     Frames frames;
     for (int i = 0; i < kMessagesPerTurn && receive_frames(socket_, &identity, frames); ++i) {
-      if (RouterChannel* channel = channel_of(identity)) channel->receive(std::move(frames));
+      if (RouterChannel* channel = channel_of(identity)) channel->receive(frames);
       if (alive.expired()) return;
     }
   }

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Mapping, Optional, Sequence
+from typing import Any, Callable, Deque, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import zmq
 
@@ -24,13 +24,14 @@ from bulkhead import context as context_module
 from bulkhead import loader, messages
 from bulkhead.call_mark import CallMark
 from bulkhead.context import Facts
-from bulkhead.link import Link, PeerGone, Refused
-from bulkhead.memory import CAPABILITY
+from bulkhead.link import Link, PeerGone, Refused, capabilities
+from bulkhead.ring import RingSocket
 from bulkhead.rng import GlobalSeeds, call_key
 from bulkhead.runner import CallAborted, Runner
 from bulkhead.wire import Malformed
 
 HEARTBEAT_SECONDS = 1.0
+_HOT_TURNS = 64  # messages of a busy worker between two looks at the coordinator
 _FLUSH_MS = 2000  # for the last message of a host that refuses its plugin
 
 _current: Optional[Host] = None
@@ -70,12 +71,14 @@ class Host:
         self._calls: Deque[dict] = deque()  # to be run; one, but for those that came while a hook waited for an answer
         self._then: Optional[Callable[[], None]] = None  # what has aborted the call under way
         self._poller = zmq.Poller()
+        self._watched: Dict[Link, Tuple[Tuple[Any, int], ...]] = {}  # what the poller watches for a link
+        self._hot_turns = 0  # since the control connection was looked at
         self._parent = os.getppid()
         self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
         self._linger_ms = 0
 
     @property
-    def data_socket(self) -> Optional[zmq.Socket]:
+    def data_socket(self) -> Optional[Union[zmq.Socket, RingSocket]]:
         """For tests only: the worker's end of it reads whatever is written here."""
         return self._data.socket if self._data is not None else None
 
@@ -98,7 +101,7 @@ class Host:
 
     def _turn(self) -> None:
         for link in self._ready():
-            received = link.receive() if link in (self._control, self._data) else None  # an attach closes the older one
+            received = self._receive_from(link) if link in (self._control, self._data) else None  # an attach closes one
             if received is None:
                 continue
             kind, fields = received
@@ -109,19 +112,44 @@ class Host:
         if self._calls:
             self._run(self._calls.popleft())
 
+    def _receive_from(self, link: Link) -> Optional[Tuple[str, dict]]:
+        try:
+            return link.receive()
+        except PeerGone as gone:
+            if link is self._control:
+                raise Stopped(0, str(gone)) from None
+            self._drop_data()  # the worker has died; the coordinator will say where the next one is
+            return None
+
     def _ready(self, in_call: bool = False) -> Sequence[Link]:
         """Waits for messages or the next heartbeat, but not where a call could be run; who has something to say."""
         now = time.monotonic()
         if now >= self._next_beat:
             self._beat(now)
-        links = [link for link in (self._control, self._data) if link is not None]
+        data = self._data
+        if data is not None and data.is_hot and self._hot_turns < _HOT_TURNS:
+            self._hot_turns += 1
+            return [data]
+        self._hot_turns = 0
+        links = [link for link in (self._control, data) if link is not None]
         for link in links:
-            if not link.is_open:
-                link.advance(now)
-                self._poller.register(link.socket, link.wants)
-        patience = 0.0 if self._calls and not in_call else max(0.0, self._next_beat - now)
+            link.advance(now)
+            self._watch(link)
+        could_run = self._calls or (data is not None and data.is_hot)
+        patience = 0.0 if could_run and not in_call else max(0.0, self._next_beat - now)
         ready = dict(self._poller.poll(patience * 1000))
-        return [link for link in links if link.socket in ready]
+        return [link for link in links if link.is_hot or any(source in ready for source, _ in self._watched[link])]
+
+    def _watch(self, link: Link) -> None:
+        watched, before = link.watched, self._watched.get(link, ())
+        if watched == before:
+            return
+        for source, _ in before:
+            self._poller.unregister(source)
+        link.close_retired()
+        for source, flags in watched:
+            self._poller.register(source, flags)
+        self._watched[link] = watched
 
     def _run(self, call: dict) -> None:
         self._mark.begin(call["seq"])
@@ -150,7 +178,12 @@ class Host:
 
     def _hear(self, link: Link, seq: int, number: int) -> Optional[dict]:
         """One message while a hook waits: its answer, or None.  Later calls wait in line."""
-        received = link.receive() if self._then is None else None
+        received = None
+        if self._then is None:
+            try:
+                received = link.receive()
+            except PeerGone:
+                self._then = self._drop_data if link is self._data else _raiser(Stopped(0, "the coordinator has gone"))
         if received is None:
             return None
         kind, fields = received
@@ -184,7 +217,7 @@ class Host:
         elif kind == "attach" and self._runner is not None:
             self._drop_data()
             self._mark = CallMark(fields["endpoint"])
-            hello = {**self._hello(), "capabilities": [CAPABILITY]}
+            hello = {**self._hello(), "capabilities": capabilities()}
             self._data = Link(self._zmq, fields["endpoint"], hello, fields["worker_generation"])
 
     def _beat(self, now: float) -> None:
@@ -236,8 +269,8 @@ class Host:
 
     def _drop_data(self) -> None:
         if self._data is not None:
-            if self._data.socket in self._poller:
-                self._poller.unregister(self._data.socket)
+            for source, _ in self._watched.pop(self._data, ()):
+                self._poller.unregister(source)
             self._data.close()
             self._data = None
             self._calls.clear()

@@ -26,6 +26,9 @@ class EventLoop {
     Handle& operator=(Handle&& other) noexcept;
     ~Handle() { reset(); }
     void reset();
+    // For the watch of a ZeroMQ socket: whoever sends or receives on it outside
+    // of `ready` says so here, or what came meanwhile is not noticed.
+    void look_again();
     explicit operator bool() const { return id_ != 0; }
 
    private:
@@ -81,6 +84,9 @@ class EventLoop {
 
  private:
   bool turn(Duration longest_wait);
+  bool run_tasks();
+  bool run_timers();
+  bool poll_watches(Duration longest_wait);
 
   const Clock& clock_;
   std::shared_ptr<Handle::State> state_;

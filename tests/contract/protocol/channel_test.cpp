@@ -15,7 +15,10 @@
 
 #include <gtest/gtest.h>
 
+#include "protocol/local_socket.h"
+#include "protocol/ring_channel.h"
 #include "support/sample_messages.h"
+#include "support/started_process.h"
 #include "support/temporary_directory.h"
 
 namespace bulkhead {
@@ -24,7 +27,8 @@ namespace {
 using std::chrono::seconds;
 
 struct Ends {
-  std::unique_ptr<Listener> listener;  // ZeroMQ only
+  std::unique_ptr<StartedProcess> between;  // ends when both ends have
+  std::unique_ptr<Listener> listener;       // ZeroMQ only
   std::unique_ptr<Channel> left;
   std::unique_ptr<Channel> right;
 
@@ -43,7 +47,10 @@ using Join = Ends (*)(EventLoop& loop, const TemporaryDirectory& directory, cons
 Ends join_memory(EventLoop& loop, const TemporaryDirectory&, const Message& first) {
   auto [left, right] = memory_channels(loop, loop);
   left->send(first);
-  return {nullptr, std::move(left), std::move(right)};
+  Ends ends;
+  ends.left = std::move(left);
+  ends.right = std::move(right);
+  return ends;
 }
 
 Ends join_zeromq(EventLoop& loop, const std::string& endpoint, const Message& first) {
@@ -66,6 +73,53 @@ Ends join_ipc(EventLoop& loop, const TemporaryDirectory& directory, const Messag
 
 Ends join_tcp(EventLoop& loop, const TemporaryDirectory&, const Message& first) {
   return join_zeromq(loop, "tcp://127.0.0.1:*", first);
+}
+
+Ends join_rings(EventLoop& loop, const TemporaryDirectory& directory, const Message& first,
+                RingOptions options) {
+  Ends ends;
+  const std::string path = (directory.path() / "ring").string();
+  const auto listener = ring_listen(
+      loop, path, options, [&ends](Result<std::unique_ptr<Channel>> peer) { ends.right = *std::move(peer); });
+  CHECK(listener.ok(), listener.ok() ? "" : listener.error().message);
+  auto left = ring_connect(loop, path, options);
+  CHECK(left.ok(), left.ok() ? "" : left.error().message);
+  (*left)->send(first);
+  CHECK(loop.run_until([&] { return ends.right != nullptr; }, loop.now() + seconds(30)));
+  ends.left = *std::move(left);
+  return ends;
+}
+
+Ends join_ring(EventLoop& loop, const TemporaryDirectory& directory, const Message& first) {
+  return join_rings(loop, directory, first, {});
+}
+
+// So small that nearly everything has to wait for room.
+Ends join_small_ring(EventLoop& loop, const TemporaryDirectory& directory, const Message& first) {
+  return join_rings(loop, directory, first, {.bytes = 4096});
+}
+
+Ends join_spinning_ring(EventLoop& loop, const TemporaryDirectory& directory, const Message& first) {
+  return join_rings(loop, directory, first, {.spin = std::chrono::microseconds(20)});
+}
+
+// Another process passes on what it gets from either end: each of the rings is
+// between two processes.
+Ends join_through_a_process(EventLoop& loop, const TemporaryDirectory&, const Message& first) {
+  auto left = local_pair();
+  auto right = local_pair();
+  CHECK(left.ok() && right.ok());
+  Ends ends;
+  ends.between = std::make_unique<StartedProcess>(
+      std::vector<std::string>{BULKHEAD_BUILD_DIR "/tests/ring_peer", "relay", "3", "4"},
+      std::vector<int>{left->second.get(), right->second.get()});
+  auto near = ring_channel(loop, std::move(left->first));
+  auto far = ring_channel(loop, std::move(right->first));
+  CHECK(near.ok() && far.ok());
+  (*near)->send(first);
+  ends.left = *std::move(near);
+  ends.right = *std::move(far);
+  return ends;
 }
 
 Message beat(std::int64_t step) { return Heartbeat{.generation = Generation(1), .step = step}; }
@@ -357,7 +411,10 @@ TEST_P(ChannelContract, LetsAHandlerSend) {
 
 INSTANTIATE_TEST_SUITE_P(Kinds, ChannelContract,
                          testing::Values(Kind{"Memory", join_memory}, Kind{"Ipc", join_ipc},
-                                         Kind{"Tcp", join_tcp}),
+                                         Kind{"Tcp", join_tcp}, Kind{"Ring", join_ring},
+                                         Kind{"SmallRing", join_small_ring},
+                                         Kind{"SpinningRing", join_spinning_ring},
+                                         Kind{"RingsThroughAProcess", join_through_a_process}),
                          [](const auto& kind) { return std::string(kind.param.name); });
 
 TEST(MemoryChannel, JoinsLoopsOnTwoThreads) {

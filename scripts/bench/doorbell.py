@@ -1,0 +1,58 @@
+"""What a small message to another process and its answer cost, side by side: the ring channel (as it is, spinning 50 us
+before it sleeps, and with a whole Call and Reply instead of 64 bytes), the ZeroMQ channel, and cppzmq used directly with a
+ROUTER, a DEALER and two frames.
+
+Free placement lets the kernel put the two processes where it likes; same_cpu pins both to CPU 0.  The cases take turns,
+round after round.  Run it while nothing else runs: a wake-up is a matter of who else wants the CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import side_by_side
+
+BENCH = side_by_side.ROOT / "build/release/tests/bench/bench_doorbell"
+CASES = ["ring", "ring-spin", "ring-call", "zeromq-channel", "zmq-inline"]
+PLACEMENTS = ["free", "same_cpu"]
+
+
+def measured(*arguments: object) -> dict:
+    ended = subprocess.run([BENCH, *map(str, arguments)], capture_output=True, text=True, check=True, timeout=600)
+    return json.loads(ended.stdout)
+
+
+def main() -> int:
+    parser = side_by_side.parser(__doc__.split("\n\n", maxsplit=1)[0], rounds=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement (default 1)")
+    parser.add_argument("--parts", action="store_true", help="what the codec and a turn of the loop cost, in ns, instead")
+    arguments = parser.parse_args()
+    if arguments.parts:
+        return subprocess.run([BENCH, "codec"], check=True).returncode or subprocess.run([BENCH, "turn"], check=True).returncode
+
+    def both(name: str, _directory: object) -> dict:
+        case, placement = name.split(" ")
+        latency = measured("latency", case, placement, arguments.seconds)
+        return {**latency, **measured("throughput", case, placement, arguments.seconds)}
+
+    names = [f"{case} {placement}" for placement in PLACEMENTS for case in CASES]
+    results = side_by_side.in_turns(names, arguments.rounds, both)
+    lines = []
+    for name in names:
+        case, placement = name.split(" ")
+        for metric, key, unit, in_flight in (
+            ("latency_us", "median", "us", 1),
+            ("latency_p99_us", "p99", "us", 1),
+            ("calls_per_s", "calls_per_s", "1/s", 8),
+        ):
+            values = [result[key] for result in results[name]]
+            entry = side_by_side.line("doorbell", case, metric, unit, values, bytes=64, in_flight=in_flight, placement=placement)
+            lines.append(entry if arguments.json else {**entry, "case": name})
+    side_by_side.show(lines, arguments.json, "The values are the rounds' medians, p99s and rates; min and p99 are over the rounds.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
