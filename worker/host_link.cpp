@@ -97,8 +97,8 @@ void HostLink::attach(const AttachHost& attach) {
 // Where a host on this machine may come in beside its ZeroMQ connection.  What
 // cannot be opened is not offered.
 void HostLink::open_doors(const std::string& path) {
-  auto ring = ring_listen(*around_.loop, path + ".ring", {},
-                          [this](auto channel) { take_ring(std::move(channel)); });
+  auto ring =
+      ring_listen(*around_.loop, path + ".ring", {}, [this](auto channel) { take_ring(std::move(channel)); });
   if (ring) ring_door_ = std::move(*ring);
   if (!ring) spdlog::warn("{} is called through a socket: {}", name(), ring.error().message);
   if (around_.arena == nullptr) return;

@@ -265,8 +265,7 @@ class Decoder {
 
 template <std::size_t... I>
 void decode_as(std::string_view type, const msgpack::object& envelope, const Frames& frames, Places* places,
-               Message& message,
-               std::index_sequence<I...>) {
+               Message& message, std::index_sequence<I...>) {
   const auto attempt = [&]<class Body>(std::type_identity<Body>) {
     if (type != Body::kType) return false;
     Decoder(frames, places).decode(envelope, message.emplace<Body>());

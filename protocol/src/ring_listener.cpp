@@ -5,8 +5,9 @@
 
 namespace bulkhead {
 
-Result<std::unique_ptr<LocalListener>> ring_listen(EventLoop& loop, const std::string& path, RingOptions options,
-                                                   std::function<void(Result<std::unique_ptr<Channel>>)> on_peer) {
+Result<std::unique_ptr<LocalListener>> ring_listen(
+    EventLoop& loop, const std::string& path, RingOptions options,
+    std::function<void(Result<std::unique_ptr<Channel>>)> on_peer) {
   return LocalListener::open(loop, path, [&loop, options, on_peer = std::move(on_peer)](UniqueFd socket) {
     on_peer(ring_channel(loop, std::move(socket), options));
   });

@@ -20,7 +20,7 @@ inline constexpr std::int64_t kProtocolMin = 1;  // oldest version this build sp
 inline constexpr std::int64_t kProtocolMax = 1;  // newest
 
 // Capabilities: what a host can beside ZeroMQ.
-inline constexpr std::string_view kRing = "ring";             // messages through shared memory
+inline constexpr std::string_view kRing = "ring";            // messages through shared memory
 inline constexpr std::string_view kSharedMemory = "memory";  // tensors in shared memory
 
 // ----- Handshake, both ways, on every connection -----

@@ -45,7 +45,8 @@ Result<std::unique_ptr<Channel>> ring_connect(EventLoop& loop, const std::string
 // Calls on_peer once, from the loop, with the channel of the first process of
 // this user that connects, or with why it could not be made; the callee starts
 // it and may destroy the listener.
-Result<std::unique_ptr<LocalListener>> ring_listen(EventLoop& loop, const std::string& path, RingOptions options,
-                                                   std::function<void(Result<std::unique_ptr<Channel>>)> on_peer);
+Result<std::unique_ptr<LocalListener>> ring_listen(
+    EventLoop& loop, const std::string& path, RingOptions options,
+    std::function<void(Result<std::unique_ptr<Channel>>)> on_peer);
 
 }  // namespace bulkhead
