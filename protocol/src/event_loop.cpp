@@ -1,13 +1,16 @@
 #include "protocol/event_loop.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <map>
 #include <mutex>
-#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <thread>
 #include <unistd.h>
 #include <utility>
@@ -16,23 +19,23 @@
 #include <zmq.h>
 
 #include "protocol/result.h"
+#include "protocol/unique_fd.h"
 
 namespace bulkhead {
 namespace {
 
 struct Watch {
-  int fd = -1;
+  UniqueFd own_fd = {};    // a copy, where another watch has the same descriptor
+  int fd = -1;             // what epoll knows
   void* socket = nullptr;  // of ZeroMQ; `fd` is then its ZMQ_FD
   std::function<bool()> wants_write = {};
   EventLoop::Task ready = {};
 
-  bool ended = false;
   // ZMQ_FD tells of a change only once, and any use of the socket takes that
   // away: from then on until there is nothing, libzmq itself has to be asked.
   bool must_ask = true;
 
-  // Of a ZeroMQ socket: whether there is something to do, as poll() says of
-  // other descriptors.
+  // Of a ZeroMQ socket: whether there is something to do.
   bool ask() {
     if (!must_ask) return false;
     int events = 0;
@@ -43,21 +46,22 @@ struct Watch {
   }
 };
 
-// What poll() gets, made anew only when the watches have changed.
-struct PollSet {
-  std::vector<pollfd> items;                    // the first is wake_fd
-  std::vector<std::shared_ptr<Watch>> watches;  // of the items behind it
-};
-
-timespec timespec_of(Duration duration) {
-  const auto whole = std::chrono::duration_cast<std::chrono::seconds>(duration);
-  return {static_cast<time_t>(whole.count()), static_cast<long>((duration - whole).count())};
-}
-
 struct Timer {
   std::uint64_t id;
   EventLoop::Task task;
 };
+
+// What epoll says of the loop's own descriptors; watches have the ids between.
+constexpr std::uint64_t kWakeId = 0;
+constexpr std::uint64_t kClockId = ~std::uint64_t{0};
+constexpr int kEventsPerTurn = 64;
+
+int epoll_add(int epoll, int fd, std::uint32_t how, std::uint64_t id) {
+  epoll_event event{};
+  event.events = how;
+  event.data.u64 = id;
+  return ::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
+}
 
 }  // namespace
 
@@ -66,26 +70,51 @@ struct EventLoop::Handle::State {
   std::mutex mutex;
   std::vector<Task> posted;
   bool woken = false;
-  int wake_fd = -1;
+  UniqueFd wake_fd{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};  // never read: epoll tells each write once
 
   // The loop's thread only.
+  UniqueFd epoll{epoll_create1(EPOLL_CLOEXEC)};
+  // Set only when the next time to wake at changes: a timeout of epoll_wait
+  // would be set up in every turn.
+  UniqueFd clock_fd{timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)};
+  TimePoint clock_set_to = TimePoint::max();
   std::uint64_t next_id = 1;
   std::map<std::uint64_t, std::shared_ptr<Watch>> watches;
+  std::map<std::uint64_t, std::shared_ptr<Watch>> sockets;  // those of ZeroMQ
   std::multimap<TimePoint, Timer> timers;
   bool stopping = false;
   // Kept from turn to turn so that a turn allocates nothing; each turn takes
   // them out, for a task may run the loop itself.
   std::vector<Task> spare_tasks;
-  std::unique_ptr<PollSet> poll_set;  // nullptr when `watches` has changed
-  std::uint64_t changes = 0;          // of `watches`
+  std::vector<std::uint64_t> spare_ids;
 
   std::atomic<std::thread::id> runner{};
+
+  State() {
+    CHECK(wake_fd && epoll && clock_fd, std::strerror(errno));
+    CHECK(epoll_add(epoll.get(), wake_fd.get(), EPOLLIN | EPOLLET, kWakeId) == 0);
+    CHECK(epoll_add(epoll.get(), clock_fd.get(), EPOLLIN | EPOLLET, kClockId) == 0);
+  }
+
+  std::uint64_t add(Watch watch, std::uint32_t how) {
+    const std::uint64_t id = next_id++;
+    if (epoll_add(epoll.get(), watch.fd, how, id) != 0) {
+      CHECK(errno == EEXIST, std::strerror(errno));
+      watch.own_fd = UniqueFd(::fcntl(watch.fd, F_DUPFD_CLOEXEC, 0));
+      watch.fd = watch.own_fd.get();
+      CHECK(epoll_add(epoll.get(), watch.fd, how, id) == 0, std::strerror(errno));
+    }
+    const auto shared = watches[id] = std::make_shared<Watch>(std::move(watch));
+    if (shared->socket != nullptr) sockets[id] = shared;
+    return id;
+  }
 
   // Taken out first, destroyed after: what a task holds may cancel others.
   void cancel(std::uint64_t id) {
     if (const auto watch = watches.extract(id)) {
-      watch.mapped()->ended = true;
-      watches_changed();
+      const auto socket = sockets.extract(id);
+      // Fails where the descriptor was closed before: then it is gone already.
+      ::epoll_ctl(epoll.get(), EPOLL_CTL_DEL, watch.mapped()->fd, nullptr);
       return;
     }
     const auto found =
@@ -93,27 +122,35 @@ struct EventLoop::Handle::State {
     if (found != timers.end()) timers.extract(found);
   }
 
-  std::uint64_t add(Watch watch) {
-    watches_changed();
-    const std::uint64_t id = next_id++;
-    watches[id] = std::make_shared<Watch>(std::move(watch));
-    return id;
-  }
-
-  void watches_changed() {
-    ++changes;
-    poll_set.reset();
-  }
-
-  std::unique_ptr<PollSet> take_poll_set() {
-    if (poll_set) return std::move(poll_set);
-    auto set = std::make_unique<PollSet>();
-    set->items.push_back({wake_fd, POLLIN, 0});
-    for (const auto& [id, watch] : watches) {
-      set->items.push_back({watch->fd, POLLIN, 0});
-      set->watches.push_back(watch);
+  // Waits until `until` at the latest; the ids of what is ready go to `due`.
+  // True when the loop was woken.
+  bool wait(TimePoint until, bool may_wait, std::vector<std::uint64_t>& due) {
+    if (may_wait && until != TimePoint::max()) set_clock(until);
+    std::array<epoll_event, kEventsPerTurn> events;
+    const int count = ::epoll_wait(epoll.get(), events.data(), kEventsPerTurn, may_wait ? -1 : 0);
+    CHECK(count >= 0 || errno == EINTR, std::strerror(errno));
+    bool woke = false;
+    for (int i = 0; i < count; ++i) {
+      const std::uint64_t id = events[static_cast<std::size_t>(i)].data.u64;
+      if (id == kWakeId) {
+        woke = true;
+      } else if (id == kClockId) {
+        clock_set_to = TimePoint::max();
+      } else {
+        due.push_back(id);
+      }
     }
-    return set;
+    return woke;
+  }
+
+  void set_clock(TimePoint when) {
+    if (when == clock_set_to) return;
+    clock_set_to = when;
+    const Duration since = std::max(when.time_since_epoch(), Duration(1));  // 0 would switch it off
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since);
+    const itimerspec time{
+        {}, {static_cast<time_t>(seconds.count()), static_cast<long>((since - seconds).count())}};
+    CHECK(::timerfd_settime(clock_fd.get(), TFD_TIMER_ABSTIME, &time, nullptr) == 0, std::strerror(errno));
   }
 
   // The first timer that is due at `time` and older than `newest`.
@@ -150,10 +187,7 @@ void EventLoop::Handle::look_again() {
   if (found != state->watches.end()) found->second->must_ask = true;
 }
 
-EventLoop::EventLoop(const Clock& clock) : clock_(clock), state_(std::make_shared<Handle::State>()) {
-  state_->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  CHECK(state_->wake_fd >= 0, std::strerror(errno));
-}
+EventLoop::EventLoop(const Clock& clock) : clock_(clock), state_(std::make_shared<Handle::State>()) {}
 
 EventLoop::~EventLoop() {
   std::vector<Task> unrun;
@@ -163,10 +197,9 @@ EventLoop::~EventLoop() {
   }
   unrun.clear();
   // Swapped out first: what a task holds may cancel others.
-  state_->poll_set.reset();
+  std::exchange(state_->sockets, {}).clear();
   std::exchange(state_->watches, {}).clear();
   std::exchange(state_->timers, {}).clear();
-  ::close(state_->wake_fd);
 }
 
 void EventLoop::post(Task task) {
@@ -179,12 +212,17 @@ void EventLoop::post(Task task) {
   if (!wake) return;
   const std::uint64_t one = 1;
   // Fails only when the counter is full: then the loop is awake anyway.
-  [[maybe_unused]] const ssize_t written = ::write(state_->wake_fd, &one, sizeof one);
+  [[maybe_unused]] const ssize_t written = ::write(state_->wake_fd.get(), &one, sizeof one);
 }
 
 EventLoop::Handle EventLoop::watch_readable(int fd, Task ready) {
   CHECK(in_loop());
-  return {state_, state_->add({.fd = fd, .ready = std::move(ready)})};
+  return {state_, state_->add({.fd = fd, .ready = std::move(ready)}, EPOLLIN)};
+}
+
+EventLoop::Handle EventLoop::watch_bell(int fd, Task rung) {
+  CHECK(in_loop());
+  return {state_, state_->add({.fd = fd, .ready = std::move(rung)}, EPOLLIN | EPOLLET)};
 }
 
 EventLoop::Handle EventLoop::watch_socket(void* socket, std::function<bool()> wants_write, Task ready) {
@@ -192,10 +230,8 @@ EventLoop::Handle EventLoop::watch_socket(void* socket, std::function<bool()> wa
   int fd = -1;
   std::size_t size = sizeof fd;
   CHECK(zmq_getsockopt(socket, ZMQ_FD, &fd, &size) == 0, zmq_strerror(errno));
-  return {
-      state_,
-      state_->add(
-          {.fd = fd, .socket = socket, .wants_write = std::move(wants_write), .ready = std::move(ready)})};
+  Watch watch{.fd = fd, .socket = socket, .wants_write = std::move(wants_write), .ready = std::move(ready)};
+  return {state_, state_->add(std::move(watch), EPOLLIN)};
 }
 
 EventLoop::Handle EventLoop::call_at(TimePoint when, Task task) {
@@ -227,13 +263,8 @@ bool EventLoop::run_until(const std::function<bool()>& done, TimePoint deadline)
   CHECK(in_loop());
   const std::thread::id before = state_->runner.exchange(std::this_thread::get_id());
   bool held = done();
-  while (!held) {
-    Duration wait = Duration::max();
-    if (deadline != TimePoint::max()) {
-      wait = deadline - now();
-      if (wait <= Duration::zero()) break;
-    }
-    turn(clock_.is_real() ? wait : Duration::zero());
+  while (!held && (deadline == TimePoint::max() || now() < deadline)) {
+    turn(deadline, clock_.is_real());
     held = done();
   }
   state_->runner = before;
@@ -243,20 +274,17 @@ bool EventLoop::run_until(const std::function<bool()>& done, TimePoint deadline)
 bool EventLoop::run_ready() {
   CHECK(in_loop());
   const std::thread::id before = state_->runner.exchange(std::this_thread::get_id());
-  const bool worked = turn(Duration::zero());
+  const bool worked = turn(now(), false);
   state_->runner = before;
   return worked;
 }
 
-bool EventLoop::turn(Duration longest_wait) {
+bool EventLoop::turn(TimePoint until, bool may_wait) {
   bool worked = run_tasks();
   worked |= run_timers();
   // What has just been done may be what the caller waits for: look again
   // before sleeping.
-  if (worked) longest_wait = Duration::zero();
-  if (const TimePoint next = next_timer(); next != TimePoint::max())
-    longest_wait = std::min(longest_wait, next - now());
-  return poll_watches(longest_wait) || worked;
+  return poll_watches(std::min(until, next_timer()), may_wait && !worked) || worked;
 }
 
 bool EventLoop::run_tasks() {
@@ -293,38 +321,30 @@ bool EventLoop::run_timers() {
   return worked;
 }
 
-bool EventLoop::poll_watches(Duration longest_wait) {
+bool EventLoop::poll_watches(TimePoint until, bool may_wait) {
   Handle::State& state = *state_;
-  std::unique_ptr<PollSet> set = state.take_poll_set();
-  const std::uint64_t changes = state.changes;
-  for (const auto& watch : set->watches) {
-    if (watch->socket != nullptr && watch->ask()) longest_wait = Duration::zero();
+  std::vector<std::uint64_t> due = std::move(state.spare_ids);
+  due.clear();
+  for (const auto& [id, watch] : state.sockets) {
+    if (watch->ask()) due.push_back(id);
   }
-  const timespec wait =
-      timespec_of(std::clamp<Duration>(longest_wait, Duration::zero(), std::chrono::hours(1)));
-  if (::ppoll(set->items.data(), set->items.size(), &wait, nullptr) < 0) {
-    CHECK(errno == EINTR, std::strerror(errno));
-    for (pollfd& item : set->items) item.revents = 0;
-  }
-  bool worked = set->items[0].revents != 0;
-  if (worked) {
-    std::uint64_t count = 0;
-    [[maybe_unused]] const ssize_t got = ::read(state.wake_fd, &count, sizeof count);
-  }
-  for (std::size_t i = 0; i < set->watches.size(); ++i) {
-    Watch& watch = *set->watches[i];
-    if (watch.ended) continue;  // by a callback before it
-    if (watch.socket != nullptr) {
-      watch.must_ask |= set->items[i + 1].revents != 0;
-      if (!watch.ask()) continue;
-      watch.must_ask = true;  // `ready` uses the socket
-    } else if (set->items[i + 1].revents == 0) {
-      continue;
+  bool worked = state.wait(until, may_wait && due.empty(), due);
+  // In the order of their making, each once.
+  std::sort(due.begin(), due.end());
+  due.erase(std::unique(due.begin(), due.end()), due.end());
+  for (const std::uint64_t id : due) {
+    const auto found = state.watches.find(id);
+    if (found == state.watches.end()) continue;  // ended by a callback before it
+    const std::shared_ptr<Watch> watch = found->second;
+    if (watch->socket != nullptr) {
+      watch->must_ask = true;
+      if (!watch->ask()) continue;
+      watch->must_ask = true;  // `ready` uses the socket
     }
-    watch.ready();
+    watch->ready();
     worked = true;
   }
-  if (state.changes == changes && !state.poll_set) state.poll_set = std::move(set);
+  state.spare_ids = std::move(due);
   return worked;
 }
 

@@ -22,24 +22,18 @@ namespace {
 constexpr int kLooksPerTurn = 128;  // for messages; then other descriptors get their turn
 constexpr std::string_view kGreeting = "bulkring 1";
 
-// A bell may be rung by the peer at any time; it counts as rung or not.
 void ring_bell(const UniqueFd& bell) {
   const std::uint64_t one = 1;
-  // Fails only when the counter is full: then the other side is awake anyway.
+  // Fails only when the counter is full, as only its owner or a liar makes it.
   [[maybe_unused]] const ssize_t written = ::write(bell.get(), &one, sizeof one);
-}
-
-void silence(const UniqueFd& bell) {
-  std::uint64_t count = 0;
-  [[maybe_unused]] const ssize_t got = ::read(bell.get(), &count, sizeof count);
 }
 
 // A write to anything else could block.
 Status check_bell(const UniqueFd& bell) {
-  std::array<char, 32> target{};
+  std::array<char, 64> target;
   const std::string link = "/proc/self/fd/" + std::to_string(bell.get());
-  if (::readlink(link.c_str(), target.data(), target.size()) < 0 ||
-      std::string_view(target.data()) != "anon_inode:[eventfd]")
+  const ssize_t size = ::readlink(link.c_str(), target.data(), target.size());
+  if (size < 0 || std::string_view(target.data(), static_cast<std::size_t>(size)) != "anon_inode:[eventfd]")
     return Error{ErrorCode::kMalformed, "its bell is not an eventfd"};
   const int flags = ::fcntl(bell.get(), F_GETFL);
   if (flags < 0 || ::fcntl(bell.get(), F_SETFL, flags | O_NONBLOCK) != 0)
@@ -139,7 +133,7 @@ class RingChannel final : public BaseChannel {
     const auto& peer = *reinterpret_cast<const RingHeader*>(peer_.data());
     writer_.attach(peer);
     reader_.emplace(header_, peer, *size);
-    bell_watch_ = loop_.watch_readable(bell_.get(), [this] { serve(); });
+    bell_watch_ = loop_.watch_bell(bell_.get(), [this] { serve(); });
     if (writer_.must_wake()) ring_bell(peer_bell_);
     return ok_status();
   }
@@ -163,10 +157,8 @@ class RingChannel final : public BaseChannel {
 
   // ----- The bell: something has come, or there is room -----
 
-  // Until the bell is silenced it is called again in the next turn.
   void serve() {
     const std::weak_ptr<bool> alive = alive_;
-    bool silenced = false;
     flush();
     if (closed()) return;
     for (int i = 0; i < kLooksPerTurn; ++i) {
@@ -183,18 +175,12 @@ class RingChannel final : public BaseChannel {
         give_back();
         news = spin();
       }
-      if (news && !*news) {
-        silence(bell_);
-        silenced = true;
-        flush();  // it may have been rung for room since the beginning of this turn
-        if (closed()) return;
-        news = reader_->fall_asleep();
-      }
+      if (news && !*news) news = reader_->fall_asleep();
       if (!news) return end(news.error());
       if (!*news) return;
     }
     give_back();
-    if (silenced) ring_bell(bell_);  // there may be more
+    ring_bell(bell_);  // there may be more
   }
 
   void give_back() {

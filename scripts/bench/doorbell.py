@@ -1,5 +1,5 @@
 """What a small message to another process and its answer cost, side by side: the ring channel (as it is, spinning 50 us
-before it sleeps, and with a whole Call and Reply instead of 64 bytes), the ZeroMQ channel, and cppzmq used directly with a
+before it sleeps, with a whole Call and Reply instead of 64 bytes, and with a Python process at the other end), the ZeroMQ channel, and cppzmq used directly with a
 ROUTER, a DEALER and two frames.
 
 Free placement lets the kernel put the two processes where it likes; same_cpu pins both to CPU 0.  The cases take turns,
@@ -9,18 +9,21 @@ round after round.  Run it while nothing else runs: a wake-up is a matter of who
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
 import side_by_side
 
 BENCH = side_by_side.ROOT / "build/release/tests/bench/bench_doorbell"
-CASES = ["ring", "ring-spin", "ring-call", "zeromq-channel", "zmq-inline"]
+CASES = ["ring", "ring-spin", "ring-call", "ring-python", "zeromq-channel", "zmq-inline"]
 PLACEMENTS = ["free", "same_cpu"]
 
 
 def measured(*arguments: object) -> dict:
-    ended = subprocess.run([BENCH, *map(str, arguments)], capture_output=True, text=True, check=True, timeout=600)
+    environment = {**os.environ, "PYTHONPATH": str(side_by_side.ROOT / "plugin-host/python")}
+    command = [BENCH, *map(str, arguments)]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=600)
     return json.loads(ended.stdout)
 
 

@@ -6,7 +6,8 @@
 //   each
 //
 // CASE: ring, ring-spin (50 us), ring-call (a Call with a full context and its
-// Reply), zeromq-channel, zmq-inline (cppzmq as it is).
+// Reply), ring-python (the peer is a Python process), zeromq-channel,
+// zmq-inline (cppzmq as it is).
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -54,8 +55,8 @@ void place(std::string_view placement) {
 
 // An envelope of kBytes.
 Message small_message() {
-  Progress progress{.generation = Generation(1), .seq = Seq(7), .detail = ""};
-  while (encode(progress)[0].size < kBytes) progress.detail += 'x';
+  Progress progress{.generation = Generation(1), .seq = Seq(7), .detail = {}};
+  for (std::string text; encode(progress)[0].size < kBytes; text += 'x') progress.detail = text;
   return progress;
 }
 
@@ -222,8 +223,10 @@ Measured run_case(std::string_view metric, const std::string& name, const std::s
   const std::string endpoint = name.starts_with("ring") ? path : "ipc://" + path;
   std::unique_ptr<StartedProcess> peer;
   const auto start_peer = [&] {
-    peer = std::make_unique<StartedProcess>(
-        std::vector<std::string>{"/proc/self/exe", "serve", name, placement, endpoint});
+    std::vector<std::string> command{"/proc/self/exe", "serve", name, placement, endpoint};
+    if (name == "ring-python")
+      command = {BULKHEAD_PYTHON, BULKHEAD_SOURCE_DIR "/tests/bench/doorbell_peer.py", path};
+    peer = std::make_unique<StartedProcess>(std::move(command));
   };
   place(placement);
   if (name == "zmq-inline") return measure_raw(metric, seconds, endpoint, start_peer);

@@ -257,7 +257,7 @@ class RingSocket:
         """Again is fine.  What is in the ring reaches the peer; `linger` ms for what waits for room in it."""
         if self._connection.fileno() < 0:
             return
-        if linger > 0 and self._peer is not None:
+        if linger > 0:
             self._linger(time.monotonic() + linger / 1000)
         self._connection.close()
         for bell in (self._bell, self._peer_bell):
@@ -338,10 +338,10 @@ class RingSocket:
             poll.register(descriptor, select.POLLIN)
         while self._outbox and not self._gone and time.monotonic() < deadline:
             self._silence()
+            self._hear()
             self._flush()
             if self._outbox:
                 poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-                self._hear()
 
     # ----- Receiving -----
 

@@ -53,7 +53,11 @@ class EventLoop {
   // for as long as the handle lives.
   [[nodiscard]] Handle watch_readable(int fd, Task ready);
 
-  // The same for a ZeroMQ socket (void* of libzmq); also when writable while
+  // Calls `rung` once for each time that something was written to an eventfd
+  // since, or once for several.  Nobody has to read it.
+  [[nodiscard]] Handle watch_bell(int fd, Task rung);
+
+  // As watch_readable() for a ZeroMQ socket (void* of libzmq); also when writable while
   // `wants_write` says so.
   [[nodiscard]] Handle watch_socket(void* socket, std::function<bool()> wants_write, Task ready);
 
@@ -83,10 +87,10 @@ class EventLoop {
   TimePoint next_timer() const;
 
  private:
-  bool turn(Duration longest_wait);
+  bool turn(TimePoint until, bool may_wait);
   bool run_tasks();
   bool run_timers();
-  bool poll_watches(Duration longest_wait);
+  bool poll_watches(TimePoint until, bool may_wait);
 
   const Clock& clock_;
   std::shared_ptr<Handle::State> state_;

@@ -75,6 +75,29 @@ class ZeroMqChannel : public testing::Test {
   std::unique_ptr<Listener> listener_;
 };
 
+// Of EventLoop: libzmq's descriptor tells of a change once, and whoever uses
+// the socket takes that away.
+TEST_F(ZeroMqChannel, HasALoopThatNoticesWhatCameWhileItsSocketWasUsed) {
+  zmq::socket_t left(context_, zmq::socket_type::pair), right(context_, zmq::socket_type::pair);
+  left.bind("inproc://pair");
+  right.connect("inproc://pair");
+  int messages = 0;
+  auto watch = loop_.watch_socket(left.handle(), {}, [&] {
+    zmq::message_t message;
+    ASSERT_TRUE(left.recv(message, zmq::recv_flags::dontwait));
+    ++messages;
+  });
+  while (loop_.run_ready()) {
+  }
+  for (int i = 0; i < 3; ++i) right.send(zmq::str_buffer("x"), zmq::send_flags::none);
+  ASSERT_TRUE(left.get(zmq::sockopt::events) & ZMQ_POLLIN);
+  watch.look_again();
+  while (loop_.run_ready()) {
+  }
+  EXPECT_EQ(messages, 3);
+  watch.reset();
+}
+
 TEST_F(ZeroMqChannel, WaitsForAListenerThatAppearsLater) {
   const auto early = connect();
   for (std::int64_t i = 0; i < 10; ++i) early->send(beat(i));

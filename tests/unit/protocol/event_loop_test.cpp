@@ -1,5 +1,6 @@
 #include "protocol/event_loop.h"
 
+#include <array>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -198,6 +199,83 @@ TEST(EventLoop, CallsAWatchForAsLongAsThereIsSomethingToRead) {
   EXPECT_EQ(calls, 2);
 }
 
+TEST(EventLoop, HearsABellOnceForWhatWasRungSinceWithoutReadingIt) {
+  FakeClock clock;
+  EventLoop loop(clock);
+  EventDescriptor bell;
+  bell.signal();  // before anybody listens
+  int calls = 0;
+  auto watch = loop.watch_bell(bell.fd, [&] { ++calls; });
+  run_all(loop);
+  EXPECT_EQ(calls, 1);
+  bell.signal();
+  bell.signal();
+  run_all(loop);
+  EXPECT_EQ(calls, 2);
+  watch.reset();
+  bell.signal();
+  run_all(loop);
+  EXPECT_EQ(calls, 2);
+}
+
+TEST(EventLoop, HearsABellThatIsRungWhileItIsHeard) {
+  FakeClock clock;
+  EventLoop loop(clock);
+  EventDescriptor bell;
+  int calls = 0;
+  const auto watch = loop.watch_bell(bell.fd, [&] {
+    if (++calls < 10) bell.signal();
+  });
+  bell.signal();
+  run_all(loop);
+  EXPECT_EQ(calls, 10);
+}
+
+TEST(EventLoop, WatchesADescriptorTwice) {
+  FakeClock clock;
+  EventLoop loop(clock);
+  EventDescriptor event;
+  std::string order;
+  auto first = loop.watch_readable(event.fd, [&] { order += 'a'; });
+  const auto second = loop.watch_readable(event.fd, [&] { order += 'b'; });
+  event.signal();
+  EXPECT_TRUE(loop.run_ready());
+  EXPECT_EQ(order, "ab");
+  first.reset();
+  EXPECT_TRUE(loop.run_ready());
+  EXPECT_EQ(order, "abb");
+}
+
+TEST(EventLoop, CallsWatchesThatAreReadyInTheOrderOfTheirMaking) {
+  FakeClock clock;
+  EventLoop loop(clock);
+  std::array<EventDescriptor, 5> events;
+  std::vector<EventLoop::Handle> watches;
+  std::string order;
+  for (std::size_t i = 0; i < events.size(); ++i)
+    watches.push_back(
+        loop.watch_readable(events[i].fd, [&order, i] { order += static_cast<char>('a' + i); }));
+  for (std::size_t i = events.size(); i-- > 0;) events[i].signal();
+  loop.run_ready();
+  EXPECT_EQ(order, "abcde");
+}
+
+TEST(EventLoop, LetsATaskRunTheLoop) {
+  EventLoop loop;
+  EventDescriptor event;
+  int calls = 0;
+  bool inside = false;
+  const auto watch = loop.watch_readable(event.fd, [&] {
+    event.take();
+    if (++calls > 1) return;
+    loop.post([&] { inside = true; });
+    EXPECT_TRUE(loop.run_until([&] { return inside; }, loop.now() + seconds(30)));
+    event.signal();
+  });
+  loop.post([&] { event.signal(); });
+  EXPECT_TRUE(loop.run_until([&] { return calls == 2; }, loop.now() + seconds(30)));
+}
+
 TEST(EventLoop, LetsAWatchEndAnotherThatIsReadyToo) {
   FakeClock clock;
   EventLoop loop(clock);
@@ -231,6 +309,24 @@ TEST(EventLoop, WakesForATimerWhileItSleeps) {
   bool done = false;
   const auto timer = loop.call_after(milliseconds(5), [&] { done = true; });
   EXPECT_TRUE(loop.run_until([&] { return done; }, loop.now() + seconds(30)));
+}
+
+TEST(EventLoop, WakesForEveryTimerInTurnAndForTheDeadlineBetweenThem) {
+  EventLoop loop;
+  int ticks = 0;
+  EventLoop::Handle timer;
+  const EventLoop::Task tick = [&] {
+    ++ticks;
+    timer = loop.call_after(milliseconds(2), tick);
+  };
+  timer = loop.call_after(milliseconds(2), tick);
+  for (int i = 0; i < 5; ++i) {
+    const TimePoint start = loop.now();
+    EXPECT_FALSE(loop.run_until([] { return false; }, start + milliseconds(5)));
+    EXPECT_GE(loop.now() - start, milliseconds(5));
+  }
+  EXPECT_GE(ticks, 5);
+  EXPECT_TRUE(loop.run_until([&, more = ticks + 20] { return ticks >= more; }, loop.now() + seconds(30)));
 }
 
 TEST(EventLoop, RunsUntilItIsStoppedAndCanRunAgain) {

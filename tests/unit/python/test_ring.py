@@ -24,6 +24,7 @@ PATIENCE = 30.0  # seconds
 @pytest.fixture
 def pair():
     left, right = (ring.RingSocket(end, 4096) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    assert left.receive() is None and right.receive() is None  # they have met
     yield left, right
     left.close()
     right.close()
