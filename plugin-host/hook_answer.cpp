@@ -64,6 +64,7 @@ void HookAnswer::fill_results() {
   };
   host_.caption = [](void* self, abi::Text text) { self_of(self).take_caption(abi::view(text)); };
   host_.configured = [](void* self, const abi::Value* changes) { self_of(self).take_changes(*changes); };
+  host_.allocate = [](void* self, std::size_t bytes) { return self_of(self).allocate(bytes); };
 }
 
 // What is answered or sent in the middle of the call.
@@ -150,6 +151,12 @@ Tensor HookAnswer::checked(const abi::Tensor& tensor, std::shared_ptr<void> owne
   if (total > kMaxMessageBytes) throw Unfit{quoted + " makes the batch larger than 64 GiB"};
   checked.bytes = {std::move(owner), static_cast<const std::byte*>(tensor.data),
                    static_cast<std::size_t>(size)};
+  for (const Slot& slot : slots_) {
+    if (slot.data == tensor.data && slot.size >= checked.bytes.size) {
+      checked.bytes.owner = slot.owner;
+      checked.bytes.segment = slot.segment;
+    }
+  }
   return checked;
 }
 
@@ -186,6 +193,14 @@ std::string HookAnswer::set(std::string_view name, std::optional<double> value) 
   std::erase_if(settings, [&](const Setting& before) { return before.name == name; });
   settings.push_back({std::string(name), value});
   return {};
+}
+
+abi::Memory HookAnswer::allocate(std::size_t bytes) {
+  std::optional<Slot> slot = line_.allocate ? line_.allocate(bytes) : std::nullopt;
+  if (!slot) return {};
+  slots_.push_back(*slot);
+  return {slot->data, new std::shared_ptr<void>(std::move(slot->owner)),
+          [](void* owner) { delete static_cast<std::shared_ptr<void>*>(owner); }};
 }
 
 abi::Text HookAnswer::keep(std::string text) {

@@ -14,6 +14,7 @@
 
 #include "abi_arguments.h"
 #include "bulkhead/abi.h"
+#include "protocol/arena.h"
 #include "protocol/messages.h"
 
 namespace bulkhead {
@@ -22,10 +23,14 @@ using SendMessage = std::function<void(const Message&)>;
 // Sends the question and waits.  Nothing: nobody waits for the call any more.
 using AskRank = std::function<std::optional<Answer>(const Ask&)>;
 
+// Memory that the rank reads too; nothing where there is none.
+using AllocateShared = std::function<std::optional<Slot>(std::size_t bytes)>;
+
 // Where a call's words go.
 struct CallLine {
   SendMessage send;
   AskRank ask;
+  AllocateShared allocate{};
 };
 
 class HookAnswer {
@@ -73,6 +78,7 @@ class HookAnswer {
   void take_changes(const abi::Value& changes);
   std::string set(std::string_view name, std::optional<double> value);
   abi::Answer ask(std::string_view what, std::string_view bytes);
+  abi::Memory allocate(std::size_t bytes);
   // Kept until the call is over.
   abi::Text keep(std::string text);
 
@@ -91,6 +97,7 @@ class HookAnswer {
   std::int64_t questions_ = 0;
   std::deque<Kept> answers_;
   std::deque<std::string> texts_;
+  std::vector<Slot> slots_;  // given to the plugin
   abi::Host host_;
 };
 

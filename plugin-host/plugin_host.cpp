@@ -64,6 +64,10 @@ PluginHost::PluginHost(EventLoop& loop, PluginHostOptions options, Connect conne
     if (data_ && !aborted_) data_->send(message);
   };
   line_.ask = [this](const Ask& question) { return ask(question); };
+  line_.allocate = [this](std::size_t bytes) -> std::optional<Slot> {
+    Result<Slot> slot = places_ ? arena_.allocate(bytes) : Error{};
+    return slot ? std::optional(*std::move(slot)) : std::nullopt;
+  };
 }
 
 PluginHost::~PluginHost() = default;

@@ -1,7 +1,7 @@
 """A batch: named tensors that a transform reads, changes, adds and removes.
 
 The input cannot be damaged: `batch["x"]` is a read-only view, `batch.mutable("x")` a copy that already is the output.
-Views of shared memory are good until the hook returns.  Nothing is sent here.  Used on the host's one thread, during the call.
+A view of an input may be kept; an output is the rank's when the hook has returned.  Nothing is sent here.  Used on the host's one thread, during the call.
 """
 
 from __future__ import annotations

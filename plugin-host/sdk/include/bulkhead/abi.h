@@ -154,6 +154,13 @@ struct Answer {
   const Tensor* tensors;  // until the call returns
 };
 
+// What `allocate` gives.
+struct Memory {
+  void* data;  // nullptr: there is none to be had
+  void* owner;
+  void (*release)(void* owner);  // once, on any thread
+};
+
 inline constexpr std::uint32_t kStop = 1;
 inline constexpr std::uint32_t kStopEpoch = 2;
 inline constexpr std::uint32_t kSave = 4;
@@ -193,6 +200,8 @@ struct Host {
   void (*caption)(void* self, Text text);
   // configure: a map of changes, copied.
   void (*configured)(void* self, const Value* changes);
+  // Transforms: memory, aligned to 64, with whatever is in it.  What lies at its beginning is put() without a copy.
+  Memory (*allocate)(void* self, std::size_t bytes);
 };
 
 // What a library exports: its one plugin.

@@ -90,8 +90,9 @@ class Batch {
   // An empty one, to add() to.
   Batch() = default;
 
-  // Made by the host, which keeps the inputs' memory.
-  Batch(const abi::Tensor* tensors, std::size_t count) {
+  // Made by the host, which keeps the inputs' memory, and gives that of outputs
+  // where `host` is not null.
+  Batch(const abi::Tensor* tensors, std::size_t count, const abi::Host* host = nullptr) : host_(host) {
     for (const abi::Tensor& tensor : std::span(tensors, count)) {
       const auto dims = static_cast<std::size_t>(tensor.dims);
       entries_.push_back({std::string(abi::view(tensor.name)), tensor.dtype,
@@ -132,6 +133,7 @@ class Batch {
     std::shared_ptr<void> storage;  // null: still the input's memory
   };
   static constexpr std::align_val_t kAlignment{64};
+  static constexpr std::int64_t kWorthSharing = 4096;  // bytes; smaller tensors are sent
 
   Entry* find(std::string_view name) {
     for (Entry& entry : entries_) {
@@ -161,12 +163,20 @@ class Batch {
     return static_cast<std::size_t>(count_of(entry.shape) * size_bytes(entry.dtype));
   }
 
-  static void allocate(Entry& entry) {
+  void allocate(Entry& entry) const {
     std::int64_t bytes = size_bytes(entry.dtype);
     for (const std::int64_t extent : entry.shape) {
       if (extent < 0) throw std::invalid_argument("\"" + entry.name + "\" has a negative extent");
       if (__builtin_mul_overflow(bytes, extent, &bytes))
         throw std::invalid_argument("\"" + entry.name + "\" is too large");
+    }
+    if (host_ != nullptr && bytes >= kWorthSharing) {
+      const abi::Memory given = host_->allocate(host_->self, static_cast<std::size_t>(bytes));
+      if (given.data != nullptr) {
+        entry.storage = {given.data, [given](void*) { given.release(given.owner); }};
+        entry.data = given.data;
+        return;
+      }
     }
     // One byte at least, so that an empty tensor of the plugin's is not taken for the input.
     void* memory = ::operator new(static_cast<std::size_t>(bytes) + 1, kAlignment);
@@ -174,7 +184,7 @@ class Batch {
     entry.data = memory;
   }
 
-  static void copy_in(Entry& entry) {
+  void copy_in(Entry& entry) const {
     const Entry input = entry;
     allocate(entry);
     entry.strides = dense_strides(entry.shape);
@@ -204,6 +214,7 @@ class Batch {
     if (entry.storage) retired_.push_back(std::move(entry.storage));
   }
 
+  const abi::Host* host_ = nullptr;
   std::vector<Entry> entries_;
   std::vector<std::shared_ptr<void>> retired_;
 };

@@ -22,7 +22,7 @@ void notify(Plugin& plugin, Context& ctx, const abi::Call&, const abi::Host&) {
 
 template <void (Plugin::*kMember)(Batch&, Context&)>
 void transform(Plugin& plugin, Context& ctx, const abi::Call& call, const abi::Host& host) {
-  Batch batch(call.tensors, call.tensor_count);
+  Batch batch(call.tensors, call.tensor_count, &host);
   (plugin.*kMember)(batch, ctx);
   batch.hand_over(host);
 }
