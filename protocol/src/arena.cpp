@@ -111,7 +111,7 @@ Slot Arena::take(const std::shared_ptr<Pool>& pool, std::size_t index, std::size
 Blob own_copy(Arena& arena, const Blob& bytes) {
   Result<Slot> slot = arena.allocate(bytes.size);
   if (!slot) {
-    spdlog::warn("{}; bytes are sent instead", slot.error().message);
+    if (arena.complains()) spdlog::warn("{}; bytes are sent instead", slot.error().message);
     return Blob::of(std::vector<std::byte>(bytes.data, bytes.data + bytes.size));
   }
   if (bytes.size > 0) std::memcpy(slot->data, bytes.data, bytes.size);

@@ -69,6 +69,8 @@ class Arena {
   Result<Slot> allocate(std::size_t bytes);
 
   std::size_t reserved_bytes() const { return reserved_bytes_; }
+  // True once: a full arena is worth a line in a log, not one for each tensor.
+  bool complains() { return !std::exchange(complained_, true); }
 
  private:
   // One segment, cut into slots of one size.
@@ -85,6 +87,7 @@ class Arena {
 
   std::size_t most_bytes_;
   std::size_t reserved_bytes_ = 0;
+  bool complained_ = false;
   std::vector<std::shared_ptr<Pool>> pools_;
 };
 
