@@ -29,13 +29,31 @@ const Claim* find_claim(std::string_view name) {
   return nullptr;
 }
 
-// Its first transform or sample hook; empty without one.
-std::string transform_of(const PluginTraits& traits) {
+// Its first hook for which `has` is true; empty without one.
+std::string hook_that(const PluginTraits& traits, bool (*has)(const HookInfo&)) {
   for (const std::string& hook : traits.hooks) {
     const HookInfo* info = find_hook(hook);
-    if (info != nullptr && info->moves_batch()) return hook;
+    if (info != nullptr && has(*info)) return hook;
   }
   return {};
+}
+
+bool moves_batch(const HookInfo& hook) { return hook.moves_batch(); }
+bool moves_data(const HookInfo& hook) { return hook.moves_batch() || hook.kind == HookKind::kRows; }
+
+// A row is encoded once, and a batch is made once.
+std::optional<PluginRefusal> check_exclusive(std::span<const LoadedPlugin> plugins, std::size_t place) {
+  for (const char* hook : {"encode", "collate"}) {
+    if (!plugins[place].traits.has(hook)) continue;
+    for (std::size_t first = 0; first < place; ++first) {
+      if (!plugins[first].traits.has(hook)) continue;
+      return PluginRefusal{place, "use",
+                           "overrides " + std::string(hook) + ", but so does plugin " +
+                               in_quotes(plugins[first].config.name) +
+                               ", and only one can; take one of the two out of the run"};
+    }
+  }
+  return std::nullopt;
 }
 
 std::optional<PluginRefusal> check_claims(std::span<const LoadedPlugin> plugins, std::size_t place) {
@@ -65,7 +83,7 @@ std::optional<PluginRefusal> check_claims(std::span<const LoadedPlugin> plugins,
 }
 
 std::optional<PluginRefusal> check_alone(const LoadedPlugin& plugin, std::size_t place) {
-  const std::string transform = transform_of(plugin.traits);
+  const std::string transform = hook_that(plugin.traits, moves_data);
   if (transform.empty()) return std::nullopt;
   if (!plugin.traits.steers) {
     return PluginRefusal{
@@ -73,10 +91,13 @@ std::optional<PluginRefusal> check_alone(const LoadedPlugin& plugin, std::size_t
         "says steers = False but overrides " + transform +
             ", whose result the run waits for; such a plugin may override on_… and state hooks only"};
   }
-  if (plugin.config.scope != "rank" && !plugin.traits.stateless) {
+  // The data set stage is rank 0's alone: one process for the job sees what it would see in scope rank.
+  const bool in_job = plugin.config.scope == "job";
+  const std::string shared = in_job ? hook_that(plugin.traits, moves_batch) : transform;
+  if (plugin.config.scope != "rank" && !shared.empty() && !plugin.traits.stateless) {
     return PluginRefusal{
         place, "scope",
-        "overrides " + transform + " in scope " + plugin.config.scope +
+        "overrides " + shared + " in scope " + plugin.config.scope +
             ", where one process serves several ranks, but does not say stateless = True; say "
             "so if its attributes do not change after setup, or use scope: rank"};
   }
@@ -85,12 +106,13 @@ std::optional<PluginRefusal> check_alone(const LoadedPlugin& plugin, std::size_t
 
 }  // namespace
 
-bool moves_batches(const PluginTraits& traits) { return !transform_of(traits).empty(); }
+bool moves_batches(const PluginTraits& traits) { return !hook_that(traits, moves_batch).empty(); }
 
 std::optional<PluginRefusal> check_plugins(std::span<const LoadedPlugin> plugins) {
   for (std::size_t place = 0; place < plugins.size(); ++place) {
     if (auto refusal = check_alone(plugins[place], place)) return refusal;
     if (auto refusal = check_claims(plugins, place)) return refusal;
+    if (auto refusal = check_exclusive(plugins, place)) return refusal;
   }
   return std::nullopt;
 }

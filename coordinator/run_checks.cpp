@@ -17,7 +17,7 @@ Error refuse(const RunFile& run, const std::string& key, const std::string& sent
 Status check_fit(const RunFile& run) {
   const std::string& model = run.config.model.type;
   const std::string& data = run.config.data.type;
-  const std::vector<std::string> fitting = data == "text"       ? std::vector<std::string>{"gpt"}
+  const std::vector<std::string> fitting = data == "text" || data == "rows" ? std::vector<std::string>{"gpt"}
                                            : data == "mnist"    ? std::vector<std::string>{"cnn", "mlp"}
                                            : data == "captions" ? std::vector<std::string>{"clip"}
                                                                 : std::vector<std::string>{"mlp"};

@@ -224,7 +224,8 @@ void RunSession::close_refused() {
   if (!place_.fresh) return;
   const fs::path& path = place_.directory.path();
   std::error_code ignored;
-  for (const char* file : {"run.yaml", "metrics.jsonl", "lock"}) fs::remove(path / file, ignored);
+  for (const char* file : {"run.yaml", "metrics.jsonl", "lock", "rows.safetensors"})
+    fs::remove(path / file, ignored);
   fs::rename(path / "events.jsonl", path / "logs" / "events.jsonl", ignored);
   // Removes empty directories only.
   for (const fs::path& folder : {place_.directory.checkpoints(), place_.directory.dead_letters()}) {

@@ -1,5 +1,7 @@
 #include "abi_arguments.h"
 
+#include <cmath>
+#include <cstdint>
 #include <string>
 #include <utility>
 
@@ -21,30 +23,49 @@ struct NotCarried {
   const char* why;
 };
 
-std::string carried_text(abi::Text text) {
-  if (text.size > kMaxTextBytes) throw NotCarried{"a text is longer than 1 MiB"};
-  return clean_text(abi::view(text), kMaxTextBytes);
+// What a value may hold.
+struct Limits {
+  std::size_t text_bytes = kMaxTextBytes;
+  std::size_t items = kMaxItems;
+  bool finite = false;  // numbers must be
+};
+
+std::string carried_text(abi::Text text, const Limits& limits) {
+  if (text.size > limits.text_bytes) throw NotCarried{"a text is longer than 1 MiB"};
+  return clean_text(abi::view(text), limits.text_bytes);
 }
 
-Value carried(const abi::Value& value, std::size_t depth) {
+Value carried(const abi::Value& value, std::size_t depth, const Limits& limits) {
   using Kind = abi::Value::Kind;
   if (depth == 0) throw NotCarried{"lists and maps are nested too deeply"};
   if (value.kind == Kind::kBool) return value.integer != 0;
   if (value.kind == Kind::kInt) return value.integer;
-  if (value.kind == Kind::kFloat) return value.real;
-  if (value.kind == Kind::kText) return carried_text(value.text);
+  if (value.kind == Kind::kFloat) {
+    if (limits.finite && !std::isfinite(value.real)) throw NotCarried{"JSON has no NaN and no infinity"};
+    return value.real;
+  }
+  if (value.kind == Kind::kText) return carried_text(value.text, limits);
   if (value.kind != Kind::kList && value.kind != Kind::kMap) return nullptr;
-  if (value.count > kMaxItems) throw NotCarried{"a list or map has more than 65,536 items"};
+  if (value.count > limits.items) throw NotCarried{"a list or map has more than 65,536 items"};
   Value all = value.kind == Kind::kMap ? Value::object() : Value::array();
   for (std::size_t i = 0; i < value.count; ++i) {
-    Value item = carried(value.items[i], depth - 1);
+    Value item = carried(value.items[i], depth - 1, limits);
     if (value.kind == Kind::kMap) {
-      all[carried_text(value.keys[i])] = std::move(item);
+      all[carried_text(value.keys[i], limits)] = std::move(item);
     } else {
       all.push_back(std::move(item));
     }
   }
   return all;
+}
+
+Result<Value> value_within(const abi::Value& value, const Limits& limits) {
+  constexpr std::size_t kDeepest = kMaxDepth - 4;  // the envelope lies around it
+  try {
+    return carried(value, kDeepest, limits);
+  } catch (const NotCarried& not_carried) {
+    return Error{ErrorCode::kMalformed, not_carried.why};
+  }
 }
 
 }  // namespace
@@ -55,13 +76,10 @@ std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& shape) 
   return strides;
 }
 
-Result<Value> value_of(const abi::Value& value) {
-  constexpr std::size_t kDeepest = kMaxDepth - 4;  // the envelope lies around it
-  try {
-    return carried(value, kDeepest);
-  } catch (const NotCarried& not_carried) {
-    return Error{ErrorCode::kMalformed, not_carried.why};
-  }
+Result<Value> value_of(const abi::Value& value) { return value_within(value, {}); }
+
+Result<Value> row_value_of(const abi::Value& value) {
+  return value_within(value, {SIZE_MAX, SIZE_MAX, true});
 }
 
 AbiTensors::AbiTensors(const Batch& batch) {

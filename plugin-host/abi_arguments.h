@@ -31,6 +31,9 @@ class AbiValue {
 
 // The way back.  kMalformed: deeper or longer than the codec carries.
 Result<Value> value_of(const abi::Value& value);
+// The same for columns of rows, which travel as texts of their own: lists and
+// texts of any length, no number that JSON has not.
+Result<Value> row_value_of(const abi::Value& value);
 
 class AbiTensors {
  public:

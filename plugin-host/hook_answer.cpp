@@ -1,6 +1,7 @@
 #include "hook_answer.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 
 #include "call_rules.h"
@@ -10,7 +11,8 @@
 namespace bulkhead {
 namespace {
 
-constexpr std::size_t kMaxMetrics = 1024;  // in one note
+constexpr std::size_t kMaxMetrics = 1024;   // in one note
+constexpr std::int64_t kNotLearned = -100;  // as a label
 constexpr std::size_t kMaxMessageBytes = (kMaxFrames - 1) * kChunkBytes;
 
 HookAnswer& self_of(void* self) { return *static_cast<HookAnswer*>(self); }
@@ -65,6 +67,12 @@ void HookAnswer::fill_results() {
   host_.caption = [](void* self, abi::Text text) { self_of(self).take_caption(abi::view(text)); };
   host_.configured = [](void* self, const abi::Value* changes) { self_of(self).take_changes(*changes); };
   host_.allocate = [](void* self, std::size_t bytes) { return self_of(self).allocate(bytes); };
+  host_.rows = [](void* self, const abi::Value* columns) { self_of(self).take_columns(*columns); };
+  host_.verdict = [](void* self, std::int32_t keep) { self_of(self).verdict_ = keep != 0; };
+  host_.encoded = [](void* self, const std::int64_t* input_ids, const std::int64_t* labels,
+                     std::size_t count) {
+    self_of(self).take_tokens({input_ids, count}, {labels, count});
+  };
 }
 
 // What is answered or sent in the middle of the call.
@@ -184,6 +192,28 @@ void HookAnswer::take_changes(const abi::Value& changes) {
   Result<Value> value = value_of(changes);
   if (!value) return fail("std::length_error", "the changes cannot be carried: " + value.error().message);
   changes_ = std::move(*value);
+}
+
+void HookAnswer::take_columns(const abi::Value& columns) {
+  Result<Value> value = row_value_of(columns);
+  if (!value) return fail("std::length_error", "the rows cannot be carried: " + value.error().message);
+  columns_ = std::move(*value);
+}
+
+void HookAnswer::take_tokens(std::span<const std::int64_t> input_ids, std::span<const std::int64_t> labels) {
+  const auto fits = [](std::int64_t id) { return id >= 0 && id <= INT32_MAX; };
+  const auto wrong = [&](const char* what, std::int64_t id) {
+    fail("std::out_of_range", "encode gave " + std::to_string(id) + " among its " + what +
+                                  "; ids are 0 or more" +
+                                  (what == std::string_view("labels") ? ", -100 is not learned" : ""));
+  };
+  for (const std::int64_t id : input_ids) {
+    if (!fits(id)) return wrong("input_ids", id);
+  }
+  for (const std::int64_t label : labels) {
+    if (!fits(label) && label != kNotLearned) return wrong("labels", label);
+  }
+  tokens_ = Tokens{{input_ids.begin(), input_ids.end()}, {labels.begin(), labels.end()}};
 }
 
 std::string HookAnswer::set(std::string_view name, std::optional<double> value) {

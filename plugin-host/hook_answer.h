@@ -9,6 +9,7 @@
 #include <deque>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -63,6 +64,15 @@ class HookAnswer {
   const std::optional<std::string>& caption() const { return caption_; }
   // configure: the changes.
   const Value& changes() const { return changes_; }
+  // preprocess: the columns.  keep: whether the row stays.  Nothing where it gave none.
+  const std::optional<Value>& columns() const { return columns_; }
+  const std::optional<bool>& verdict() const { return verdict_; }
+  // encode: the row's ids and labels, of equal length.
+  struct Tokens {
+    std::vector<std::int64_t> input_ids;
+    std::vector<std::int64_t> labels;
+  };
+  const std::optional<Tokens>& tokens() const { return tokens_; }
 
   // After the call; an answer with a failure holds nothing else.
   Reply take();
@@ -76,6 +86,8 @@ class HookAnswer {
   std::map<std::string, double> metrics_of(const abi::Metric* metrics, std::size_t count);
   void take_caption(std::string_view text);
   void take_changes(const abi::Value& changes);
+  void take_columns(const abi::Value& columns);
+  void take_tokens(std::span<const std::int64_t> input_ids, std::span<const std::int64_t> labels);
   std::string set(std::string_view name, std::optional<double> value);
   abi::Answer ask(std::string_view what, std::string_view bytes);
   abi::Memory allocate(std::size_t bytes);
@@ -94,6 +106,9 @@ class HookAnswer {
   std::optional<Refusal> refusal_;
   std::optional<std::string> caption_;
   Value changes_ = Value::object();
+  std::optional<Value> columns_;
+  std::optional<bool> verdict_;
+  std::optional<Tokens> tokens_;
   std::int64_t questions_ = 0;
   std::deque<Kept> answers_;
   std::deque<std::string> texts_;

@@ -10,7 +10,6 @@
 #include "protocol/hooks.h"
 #include "protocol/log.h"
 #include "protocol/rng.h"
-#include "sample_batch.h"
 
 namespace bulkhead {
 namespace {
@@ -74,11 +73,6 @@ Facts facts_of(const Facts& own, const CallContext& context) {
     facts.map_loc = {{"cuda:0", context.device}};
   }
   return facts;
-}
-
-bool is_sample_hook(std::string_view name) {
-  const HookInfo* hook = find_hook(name);
-  return hook != nullptr && hook->kind == HookKind::kSample;
 }
 
 void to_own_log(const Message& message) {
@@ -159,11 +153,19 @@ Reply HookRunner::run(const Call& call, const CallLine& line) {
   const Facts facts = shared ? facts_of(facts_, call.context) : Facts{};
   const AbiFacts shared_facts(facts, generation_);
   const AbiFacts& abi_facts = shared ? shared_facts : abi_facts_;
-  Reply reply =
-      is_sample_hook(call.hook) ? run_samples(call, abi_facts, line) : run_once(call, abi_facts, line);
+  Reply reply = answer(call, abi_facts, line);
   reply.hook = call.hook;
   reply.seconds = std::chrono::duration<double>(clock_.now() - begin).count();
   return reply;
+}
+
+Reply HookRunner::answer(const Call& call, const AbiFacts& facts, const CallLine& line) {
+  const HookInfo* hook = find_hook(call.hook);
+  const HookKind kind = hook == nullptr ? HookKind::kNotify : hook->kind;
+  if (kind == HookKind::kSample) return run_samples(call, facts, line);
+  if (kind == HookKind::kCollate) return run_collate(call, facts, line);
+  if (kind != HookKind::kRows) return run_once(call, facts, line);
+  return call.hook == "preprocess" ? run_preprocess(call, facts, line) : run_rows(call, facts, line);
 }
 
 Reply HookRunner::run_once(const Call& call, const AbiFacts& facts, const CallLine& line) {
@@ -177,35 +179,6 @@ Reply HookRunner::run_once(const Call& call, const AbiFacts& facts, const CallLi
     library_.table().call(plugin_, &facts.get(), &abi_call.get(), &answer.host());
   }
   return answer.take();
-}
-
-Reply HookRunner::run_samples(const Call& call, const AbiFacts& facts, const CallLine& line) {
-  Reply whole;
-  whole.generation = generation_;
-  whole.seq = call.seq;
-  const auto failed = [&](std::string type, std::string sentence) {
-    Reply failure = HookAnswer(about(call), line).take();
-    failure.failure = Failure{std::move(type), std::move(sentence), {}};
-    return failure;
-  };
-  Result<SampleBatch> batch = SampleBatch::of(call);
-  if (!batch) return failed("ValueError", batch.error().message);
-  const AbiCall common(call, {});
-  for (std::size_t i = 0; i < batch->size(); ++i) {
-    const Philox::Key key =
-        sample_key(facts_.run_seed, facts_.plugin, call.hook, call.context.epoch, batch->sample(i));
-    const abi::Call one = batch->call_of(i, common.get(), key);
-    HookAnswer answer(about(call), line);
-    library_.table().call(plugin_, &facts.get(), &one, &answer.host());
-    Reply reply = answer.take();
-    if (reply.failure) return reply;
-    whole.control.merge(reply.control);
-    if (std::string objection = batch->take(i, reply.batch, answer.caption()); !objection.empty()) {
-      return failed("std::length_error", std::move(objection));
-    }
-  }
-  batch->give(whole);
-  return whole;
 }
 
 Configured HookRunner::configure(const Value& config) {

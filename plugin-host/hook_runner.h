@@ -31,8 +31,8 @@ class HookRunner {
 
   const PluginTraits& traits() const { return traits_; }
 
-  // Seeds ctx.rng and calls the hook; a sample hook once for each sample.  Never
-  // throws: an exception of the plugin's is a Reply with a failure.
+  // Seeds ctx.rng and calls the hook; a sample hook once for each sample, keep and
+  // encode once for each row.  Never throws: an exception of the plugin's is a Reply with a failure.
   Reply run(const Call& call, const CallLine& line);
 
   // Asks the plugin for its changes to `config`, seeded as hook configure.  What
@@ -42,8 +42,13 @@ class HookRunner {
  private:
   HookRunner(PluginLibrary library, const Load& load, Generation generation, const Clock& clock);
   bool construct(const Value& with, LoadFailed& failed);
+  Reply answer(const Call& call, const AbiFacts& facts, const CallLine& line);
   Reply run_once(const Call& call, const AbiFacts& facts, const CallLine& line);
   Reply run_samples(const Call& call, const AbiFacts& facts, const CallLine& line);
+  Reply run_preprocess(const Call& call, const AbiFacts& facts, const CallLine& line);
+  Reply run_rows(const Call& call, const AbiFacts& facts, const CallLine& line);
+  Reply run_collate(const Call& call, const AbiFacts& facts, const CallLine& line);
+  Reply failed(const Call& call, const CallLine& line, std::string type, std::string sentence) const;
   HookAnswer::About about(const Call& call) const;
 
   PluginLibrary library_;

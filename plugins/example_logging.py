@@ -99,6 +99,15 @@ class ExampleLogging(Plugin):
     def on_load(self, ctx):
         self._print("on_load", ctx)
 
+    # ----- The data set, of data.type rows: once, on rank 0.  encode and collate are left to one plugin of the run -----
+
+    def preprocess(self, rows, ctx):
+        self._print("preprocess", ctx, f"chunk {ctx.micro_batch}: columns {', '.join(rows) or 'none'}")
+
+    def keep(self, row, ctx):
+        self._print("keep", ctx, f"row {ctx.sample}: {', '.join(row) or 'nothing'}")
+        return True
+
     # ----- Data: some steps ahead of the training that uses it -----
 
     def transform_image(self, image, ctx):

@@ -42,8 +42,9 @@ const std::vector<std::string> kHarms{"segv", "abort", "kill",    "exit0", "exit
 
 // Called once for each micro-batch or sample of it.
 bool is_of_micro_batch(std::string_view hook) {
-  return hook.starts_with("transform_") || hook == "on_backward_end" || hook == "on_substep_end" ||
-         hook == "on_validate_step_end" || hook == "on_test_step_end";
+  return hook.starts_with("transform_") || hook == "preprocess" || hook == "keep" ||
+         hook == "on_backward_end" || hook == "on_substep_end" || hook == "on_validate_step_end" ||
+         hook == "on_test_step_end";
 }
 
 // All ranks call it together, so that they can gather.
@@ -147,8 +148,9 @@ struct Saboteur : bulkhead::Plugin {
       with.reject("how", "must be one of " + known + ", not \"" + how_ + "\"");
     }
     const auto& hooks = bulkhead::entry::kHookNames;
-    if (hook_ != "__init__" && std::ranges::find(hooks, hook_) == hooks.end()) {
-      with.reject("hook", "must be a hook or __init__, not \"" + hook_ + "\"");
+    const bool of_one_plugin = hook_ == "encode" || hook_ == "collate";
+    if (hook_ != "__init__" && (of_one_plugin || std::ranges::find(hooks, hook_) == hooks.end())) {
+      with.reject("hook", "must be a hook but encode and collate, or __init__, not \"" + hook_ + "\"");
     }
     if (is_lie(how_) && !(hook_.starts_with("transform_") && hook_.ends_with("_batch"))) {
       with.reject("how", "is " + how_ + ", which needs hook: transform_train_batch, not " + hook_);
@@ -185,6 +187,15 @@ struct Saboteur : bulkhead::Plugin {
   void on_save_start(Context& ctx) override { on("on_save_start", ctx); }
   void on_save_end(Context& ctx) override { on("on_save_end", ctx); }
   void on_load(Context& ctx) override { on("on_load", ctx); }
+
+  bulkhead::Json preprocess(bulkhead::Json rows, Context& ctx) override {
+    on("preprocess", ctx);
+    return rows;
+  }
+  bool keep(const bulkhead::Json&, Context& ctx) override {
+    on("keep", ctx);
+    return true;
+  }
 
   // Samples stay as they are: they must not depend on what came before.
   void transform_image(bulkhead::Image&, Context& ctx) override { on("transform_image", ctx); }

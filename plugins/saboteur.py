@@ -6,11 +6,11 @@
 
 how    segv abort kill exit0 exit3 raise hang stop (SIGSTOP) garbage (on the wire), and, for transform_*_batch,
        nan wrong_shape wrong_type
-hook   any hook, or __init__; a constructor has no step, so `step` is not looked at there
+hook   any hook but encode and collate, which are a single plugin's, or __init__; a constructor has no step, so `step` is not looked at there
 step   ctx.global_step, one or several; -1 is any
 rank   ctx.rank; -1 is any
 micro  ctx.micro_batch, in the hooks of one micro-batch (on_backward_end, on_substep_end, on_…_step_end of a validation
-       or test, transforms); -1 is any
+       or test, transforms), the chunk in preprocess and keep; -1 is any
 ask    true: the hook first gathers from all ranks, then strikes
 times  faults at each (hook, step, rank), counted over restarts by files in RUN_DIR/saboteur
 
@@ -30,16 +30,17 @@ import zmq
 
 import bulkhead
 from bulkhead import host
-from bulkhead.hooks import HOOKS
+from bulkhead.hooks import EXCLUSIVE, HOOKS
 
+PLACES = tuple(hook for hook in HOOKS if hook not in EXCLUSIVE)
 LIES = ("nan", "wrong_shape", "wrong_type")  # about the output, so they need one
 WAYS = ("segv", "abort", "kill", "exit0", "exit3", "raise", "hang", "stop", "garbage") + LIES
 
 
 def is_of_micro_batch(hook):
-    """Called once for each micro-batch, or sample of it."""
+    """Called once for each micro-batch or chunk, or sample of it."""
     return hook.startswith("transform_") or hook in (
-        "on_backward_end", "on_substep_end", "on_validate_step_end", "on_test_step_end",
+        "preprocess", "keep", "on_backward_end", "on_substep_end", "on_validate_step_end", "on_test_step_end",
     )  # fmt: skip
 
 
@@ -61,8 +62,8 @@ class Saboteur(bulkhead.Plugin):
     ):
         if how not in WAYS:
             raise ValueError(f'how must be one of {", ".join(WAYS)}, not "{how}"')
-        if hook != "__init__" and hook not in HOOKS:
-            raise ValueError(f'hook must be __init__ or one of {", ".join(HOOKS)}, not "{hook}"')
+        if hook != "__init__" and hook not in PLACES:
+            raise ValueError(f'hook must be __init__ or one of {", ".join(PLACES)}, not "{hook}"')
         if how in LIES and not (hook.startswith("transform_") and hook.endswith("_batch")):
             raise ValueError(f"how: {how} needs hook: transform_train_batch, not {hook}")
         if ask and not may_ask(hook):
@@ -77,6 +78,13 @@ class Saboteur(bulkhead.Plugin):
 
     def configure(self, config, ctx):
         self._visit("configure", ctx)
+
+    def preprocess(self, rows, ctx):
+        self._visit("preprocess", ctx)
+
+    def keep(self, row, ctx):
+        self._visit("keep", ctx)
+        return True
 
     def transform_train_batch(self, batch, ctx):
         self._change("transform_train_batch", batch, ctx)
@@ -177,7 +185,7 @@ def _only_visits(hook):
     return method
 
 
-for _hook in HOOKS:
+for _hook in PLACES:
     if _hook not in vars(Saboteur):
         setattr(Saboteur, _hook, _only_visits(_hook))
 

@@ -195,6 +195,17 @@ Result<FileRecord> CheckpointWriter::write_bytes(const std::string& name, std::s
   return file->finish();
 }
 
+Result<FileRecord> CheckpointWriter::link(const LinkedFile& file) {
+  if (auto good = check_file_name(file.record.name); !good) return good.error();
+  std::error_code code;
+  fs::create_hard_link(file.source, aside_ / file.record.name, code);
+  if (!code) return file.record;
+  const auto bytes = read_checked(file.source.parent_path(),
+                                  {file.source.filename().string(), file.record.size, file.record.sha256});
+  if (!bytes) return bytes.error();
+  return write_bytes(file.record.name, bytes->text());
+}
+
 Status CheckpointWriter::write_manifest(const Manifest& manifest) const {
   const auto text = encode_manifest(manifest);
   if (!text) return text.error();

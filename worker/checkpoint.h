@@ -2,6 +2,7 @@
 //   model.safetensors  optimizer.safetensors       written by rank 0
 //   rank-<r>.safetensors                           a rank's own tensors
 //   plugins/<name>/rank-<r>.bin                    a plugin's state, opaque
+//   rows.safetensors                               the data set, where plugins made it (rows_file.h)
 //   MANIFEST.json                                  written last (manifest.h)
 //
 // Pure file work: who calls when, and how file records get from the other
@@ -36,6 +37,12 @@ std::string plugin_file(std::string_view plugin, WorkerId rank);
 // "step-00000100"
 std::string checkpoint_name(std::int64_t step);
 
+// A file elsewhere that a checkpoint has too, under record.name.
+struct LinkedFile {
+  std::filesystem::path source;
+  FileRecord record;
+};
+
 class CheckpointWriter {
  public:
   // `is_main` (rank 0) creates the aside directory, and the checkpoints
@@ -55,6 +62,10 @@ class CheckpointWriter {
   Result<FileRecord> write_tensors(const std::string& name, const std::vector<NamedTensor>& tensors,
                                    const TextMap& metadata = {});
   Result<FileRecord> write_bytes(const std::string& name, std::string_view bytes);
+
+  // The file under another name (a hard link), or a copy of it where the file
+  // system has no such links.  Nobody may write into it later.
+  Result<FileRecord> link(const LinkedFile& file);
 
   // Main only, once every rank's files are on the disk.  `manifest.files` are
   // the records of all ranks.  Checks that they are there, writes the manifest,

@@ -111,6 +111,23 @@ std::string check_samples(const Batch& input, const Batch& output) {
   return {};
 }
 
+std::string check_made(const Batch& output) {
+  const Tensor* ids = find(output, "input_ids");
+  const Tensor* labels = find(output, "labels");
+  for (const Tensor* tensor : {ids, labels}) {
+    if (tensor != nullptr && tensor->dtype == DType::kInt64 && tensor->shape.size() == 2) continue;
+    return "the samples became {" + describe(output) + "}; a batch has input_ids and labels, int64[N,T]";
+  }
+  if (ids->shape != labels->shape) {
+    return "the samples became {" + describe(output) + "}; input_ids and labels must be of one shape";
+  }
+  for (const Tensor& tensor : output) {
+    if (tensor.name.ends_with(".ends"))
+      return "the batch holds \"" + tensor.name + "\", which only samples have";
+  }
+  return {};
+}
+
 std::string check_finite(const Batch& output) {
   for (const Tensor& tensor : output) {
     if (!is_finite(tensor)) return "\"" + tensor.name + "\" holds a NaN or an infinity";

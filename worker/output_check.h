@@ -24,6 +24,10 @@ std::string check_schema(const Batch& wanted, const Batch& output, bool with_sha
 // as they were.
 std::string check_samples(const Batch& input, const Batch& output);
 
+// The same for the batch that collate made: `input_ids` and `labels`, int64 with
+// two dimensions and of one shape, and no tensor that would make it samples.
+std::string check_made(const Batch& output);
+
 // Empty, or one sentence naming the tensor that holds a NaN or an infinity.
 std::string check_finite(const Batch& output);
 

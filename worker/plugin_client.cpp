@@ -168,12 +168,17 @@ Collected PluginClient::call(std::string_view hook, const HookContext& context) 
 }
 
 std::map<std::string, Blob> PluginClient::snapshot(const HookContext& context, Collected& collected) {
+  return snapshot_of([](const Known&) { return true; }, context, collected);
+}
+
+std::map<std::string, Blob> PluginClient::snapshot_of(const std::function<bool(const Known&)>& wanted,
+                                                      const HookContext& context, Collected& collected) {
   std::vector<std::shared_ptr<Slot>> slots;
   std::vector<std::size_t> which;
   for (std::size_t i = 0; i < plugins_.size(); ++i) {
     const Known& plugin = plugins_[i];
     const bool keeps = plugin.traits.steers && plugin.traits.stateful && !plugin.traits.stateless;
-    if (plugin.retired || !plugin.is_home || !keeps) continue;
+    if (plugin.retired || !plugin.is_home || !keeps || !wanted(plugin)) continue;
     which.push_back(i);
     slots.push_back(std::make_shared<Slot>(Slot{plugin.plugin, i, false, {}}));
   }

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,13 @@ struct Collected {
 
 // What a batch is for: each has a chain of its own.
 enum class Phase { kTrain, kValidate, kTest };
+
+// What training samples are before they are a batch; which hooks see them.
+enum class SampleKind {
+  kNone,
+  kCaptions,  // transform_image, transform_caption, transform_sample
+  kRows,      // collate; preprocess, keep and encode have seen the rows
+};
 
 // A micro-batch after its transforms.
 struct TakenBatch {
@@ -81,8 +89,9 @@ class PluginClient {
     std::string dead_letters;         // directory
     std::vector<std::string> relays;  // StartWorker's
     StreamOptions stream;
+    SampleKind samples = SampleKind::kNone;
     // Samples as plugins see them to a batch as the model takes it; called on
-    // the loop thread.  Empty where the data has no samples.
+    // the loop thread, while batches are transformed.
     std::function<Result<Batch>(const Batch&)> collate;
     std::function<Batch()> weights;  // every parameter, a copy; called on the compute thread
   };
@@ -126,11 +135,23 @@ class PluginClient {
   // A hook that is waited for.
   Collected call(std::string_view hook, const HookContext& context);
 
+  // ----- The data set stage: rank 0, before training -----
+  // The plugins that have `hook`, in list order, as places for call_rows().
+  std::vector<std::size_t> places_of(std::string_view hook) const;
+  const std::string& name_of(std::size_t place) const { return plugins_[place].name; }
+  PluginId id_of(std::size_t place) const { return plugins_[place].plugin; }
+  // One call of one plugin, waited for; Outcome::batch is its reply as it came.
+  Outcome call_rows(std::size_t place, std::string_view hook, const CallContext& context, Batch input);
+  // As snapshot() and last_seqs(), of those plugins that have a hook of the stage.
+  std::map<std::string, Restored> stage_states(const HookContext& context);
+
   // The chain of transforms: effective prefetch of each stage (README.md of
   // protocol, rule 2).
   const std::vector<std::int64_t>& prefetch(Phase phase = Phase::kTrain) const;
-  // Training batches begin as samples (images and captions).
-  bool takes_samples() const { return takes_samples_; }
+  // Batches begin as samples: a plugin has a hook that takes them.
+  bool takes_samples(Phase phase) const { return takes_samples_.contains(phase); }
+  // The last of the chain, which is not empty.
+  const std::string& last_hook(Phase phase) const { return last_hook_.at(phase); }
   // Puts stage `stage` of a micro-batch into its stream; `raw` with stage 0.
   // `bytes`: what the micro-batch weighs.
   void transform(std::size_t stage, BatchKey key, const CallContext& context, std::optional<Batch> raw,
@@ -183,8 +204,12 @@ class PluginClient {
             const std::function<void(Message)>& tell_coordinator);
   HostLink::Surroundings surroundings(const Options& options, const PluginRoute& route,
                                       const std::function<void(Message)>& tell_coordinator);
-  void make_chains(const std::vector<PluginRoute>& routes);
+  void make_chains(const std::vector<PluginRoute>& routes, SampleKind samples);
+  static void warn_of_idle_hooks(const std::vector<PluginRoute>& routes, SampleKind samples);
   CallContext own(CallContext context, const Known& plugin) const;
+  static bool has_stage(const Known& plugin);
+  std::map<std::string, Blob> snapshot_of(const std::function<bool(const Known&)>& wanted,
+                                          const HookContext& context, Collected& collected);
   std::vector<std::shared_ptr<Slot>> send(std::string_view hook, const HookContext& context);
   void pass_port(std::size_t port);
   Collected gather(const std::vector<std::shared_ptr<Slot>>& slots);
@@ -201,7 +226,8 @@ class PluginClient {
   std::vector<Known> plugins_;
   std::map<Phase, std::vector<std::int64_t>> prefetch_;
   std::map<Phase, std::vector<std::size_t>> stage_ports_;
-  bool takes_samples_ = false;
+  std::set<Phase> takes_samples_;
+  std::map<Phase, std::string> last_hook_;
   std::vector<std::pair<std::int64_t, std::shared_ptr<Slot>>> sent_;  // with their `due`
   std::map<BatchKey, std::shared_ptr<BatchSlot>> wanted_;
   double waited_seconds_ = 0;

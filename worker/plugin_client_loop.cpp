@@ -10,7 +10,7 @@ namespace {
 
 bool are_samples(const Batch& batch) {
   return std::any_of(batch.begin(), batch.end(),
-                     [](const Tensor& tensor) { return tensor.name == "captions.ends"; });
+                     [](const Tensor& tensor) { return tensor.name.ends_with(".ends"); });
 }
 
 }  // namespace

@@ -21,6 +21,13 @@ bool is_shared(const PluginRoute& route, const Facts& facts) {
   });
 }
 
+// Whether it is called on such data.
+bool sees(const HookInfo& hook, SampleKind samples) {
+  if (hook.kind == HookKind::kSample) return samples == SampleKind::kCaptions;
+  const bool of_rows = hook.kind == HookKind::kRows || hook.kind == HookKind::kCollate;
+  return !of_rows || samples == SampleKind::kRows;
+}
+
 std::vector<std::int64_t> all_ranks(std::int64_t world_size) {
   std::vector<std::int64_t> ranks(static_cast<std::size_t>(world_size));
   std::iota(ranks.begin(), ranks.end(), 0);
@@ -39,7 +46,9 @@ PluginClient::PluginClient(EventLoop& compute, EventLoop& loop, Options options,
   }
   loop_side_->rank = facts_.rank;
   loop_side_->collate = options.collate;
-  make_chains(routes);
+  for (const Phase phase : {Phase::kTrain, Phase::kValidate, Phase::kTest}) prefetch_[phase];
+  make_chains(routes, options.samples);
+  warn_of_idle_hooks(routes, options.samples);
   on_loop([&] { open(options, routes, restored, tell_coordinator); });
 }
 
@@ -115,29 +124,40 @@ HostLink::Surroundings PluginClient::surroundings(const Options& options, const 
 }
 
 // The stages in the order of protocol/README.md, rule 2.
-void PluginClient::make_chains(const std::vector<PluginRoute>& routes) {
+void PluginClient::make_chains(const std::vector<PluginRoute>& routes, SampleKind samples) {
   struct Source {
     Phase phase;
     const char* hook;
   };
   for (const Source& source :
        {Source{Phase::kTrain, "transform_image"}, Source{Phase::kTrain, "transform_caption"},
-        Source{Phase::kTrain, "transform_sample"}, Source{Phase::kTrain, "transform_train_batch"},
-        Source{Phase::kValidate, "transform_validate_batch"}, Source{Phase::kTest, "transform_test_batch"}}) {
-    const bool of_samples = find_hook(source.hook)->kind == HookKind::kSample;
+        Source{Phase::kTrain, "transform_sample"}, Source{Phase::kTrain, "collate"},
+        Source{Phase::kTrain, "transform_train_batch"}, Source{Phase::kValidate, "collate"},
+        Source{Phase::kValidate, "transform_validate_batch"}, Source{Phase::kTest, "collate"},
+        Source{Phase::kTest, "transform_test_batch"}}) {
+    const HookInfo& hook = *find_hook(source.hook);
+    if (!sees(hook, samples)) continue;
     std::vector<std::int64_t>& prefetch = prefetch_[source.phase];
     for (std::size_t i = 0; i < routes.size(); ++i) {
       if (!routes[i].traits.has(source.hook)) continue;
-      if (of_samples && !loop_side_->collate) {
-        spdlog::warn("{} has {}, which is never called: this data has no images and captions",
-                     routes[i].config.name, source.hook);
-        continue;
-      }
-      loop_side_->chains[source.phase].push_back({i, source.hook, of_samples});
+      loop_side_->chains[source.phase].push_back({i, source.hook, hook.takes_samples()});
       stage_ports_[source.phase].push_back(i);
       const std::int64_t own = routes[i].config.prefetch;
       prefetch.push_back(prefetch.empty() ? own : std::min(prefetch.back(), own));
-      takes_samples_ |= of_samples;
+      if (hook.takes_samples()) takes_samples_.insert(source.phase);
+      last_hook_[source.phase] = source.hook;
+    }
+  }
+}
+
+// Once, where they would wait for their first call.
+void PluginClient::warn_of_idle_hooks(const std::vector<PluginRoute>& routes, SampleKind samples) {
+  for (const PluginRoute& route : routes) {
+    for (const std::string& name : route.traits.hooks) {
+      const HookInfo* hook = find_hook(name);
+      if (hook == nullptr || sees(*hook, samples)) continue;
+      spdlog::warn("{} has {}, which is never called: this data has no {}", route.config.name, name,
+                   hook->kind == HookKind::kSample ? "images and captions" : "rows");
     }
   }
 }

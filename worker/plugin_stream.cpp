@@ -166,7 +166,9 @@ HostPost PluginStream::host_lost(bool restarting, const std::string& reason, std
     post.hook = flight.hook;
     post.step = flight.step;
     Entry* entry = flight.replay ? nullptr : find(flight.seq);
-    if (entry != nullptr && entry->hook->moves_batch()) {
+    if (entry != nullptr && entry->hook->kind == HookKind::kRows) {
+      post.batch = "chunk " + std::to_string(entry->call.context.micro_batch);
+    } else if (entry != nullptr && entry->hook->moves_batch()) {
       post.batch = "step " + std::to_string(entry->call.context.global_step) + " micro-batch " +
                    std::to_string(entry->call.context.micro_batch);
     }

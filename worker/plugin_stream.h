@@ -30,7 +30,8 @@ struct Outcome {
   };
   Kind kind = Kind::kAnswer;
   Control control;
-  Batch batch;                // transforms: what to train on; the input where the plugin failed
+  Batch batch;                // transforms: what to train on, the input where the plugin failed; data set
+                              // stage: the reply, unchecked
   bool skip = false;          // transforms: on_poison: skip
   bool abort = false;         // on_poison: abort
   bool fatal = false;         // kError: one of the class's `raises`, it ends the run
@@ -58,6 +59,7 @@ struct StreamOptions {
   std::size_t journal_bytes = std::size_t{256} << 20;  // … or then
   std::size_t observer_queue = 1024;                   // steers = False: calls waiting
   int kills_to_poison = 2;
+  bool lengths_vary = false;  // batches of rows: an output need not have the shape of the last good one
 };
 
 class PluginStream {

@@ -9,6 +9,9 @@
 namespace bulkhead {
 namespace {
 
+// Its input is worth keeping when the plugin fails on it.
+bool has_input(const HookInfo& hook) { return hook.moves_batch() || hook.kind == HookKind::kRows; }
+
 // Seconds from which on a call is worth an event (DESIGN §6.6).
 double slow_from(const HookInfo& hook) {
   if (hook.name.starts_with("on_train_")) return 20;
@@ -32,7 +35,7 @@ void PluginStream::entry_reply(Entry& entry, Reply reply, std::vector<Note> note
                              {"step", entry.call.context.global_step},
                              {"reason", said},
                              {"traceback", reply.failure->traceback}});
-    if (entry.hook->moves_batch()) effects_.dead_letter(entry.call, reply.hook + " raised " + said);
+    if (has_input(*entry.hook)) effects_.dead_letter(entry.call, reply.hook + " raised " + said);
     entry.outcome.fatal = reply.fatal;
     settle_failed(entry, Outcome::Kind::kError,
                   reply.fatal ? route_.config.name + ": " + said : reply.hook + " raised " + said);
@@ -41,7 +44,11 @@ void PluginStream::entry_reply(Entry& entry, Reply reply, std::vector<Note> note
   entry.state = State::kReplied;
   entry.outcome.control = reply.control;
   entry.outcome.saw_weights = entry.saw_weights;
-  if (entry.hook->pace == HookPace::kWaited) entry.outcome.weights = std::move(reply.batch);
+  if (entry.hook->kind == HookKind::kRows) {
+    entry.outcome.batch = std::move(reply.batch);
+  } else if (entry.hook->pace == HookPace::kWaited) {
+    entry.outcome.weights = std::move(reply.batch);
+  }
   if (entry.hook->moves_batch() && !transform_reply(entry, reply)) return trim();
   const Seq seq = entry.call.seq;
   const bool snapshot = reply.hook == "state_dict";
@@ -57,16 +64,20 @@ void PluginStream::entry_reply(Entry& entry, Reply reply, std::vector<Note> note
 }
 
 bool PluginStream::transform_reply(Entry& entry, Reply& reply) {
-  Result<Batch> output = assemble_output(entry.call.batch, reply.batch, reply.kept);
+  const bool made = entry.hook->kind == HookKind::kCollate;  // nothing of the samples is kept
+  Result<Batch> output = assemble_output(made ? Batch{} : entry.call.batch, reply.batch, reply.kept);
   const auto good = last_good_.find(reply.hook);
   std::string refused;
   if (!output.ok()) {
     refused = output.error().message;
   } else if (entry.hook->kind == HookKind::kSample) {
     refused = check_samples(entry.call.batch, *output);
+  } else if (made) {
+    refused = check_made(*output);
   } else {
     const bool known = good != last_good_.end();
-    refused = check_schema(known ? good->second : entry.call.batch, *output, known);
+    const bool with_shapes = known && !options_.lengths_vary;
+    refused = check_schema(known ? good->second : entry.call.batch, *output, with_shapes);
   }
   if (refused.empty() && route_.config.check_finite) refused = check_finite(*output);
   if (!refused.empty()) {
@@ -95,7 +106,7 @@ void PluginStream::settle_failed(Entry& entry, Outcome::Kind kind, std::string r
   }
   effects_.over(entry.position, kind != Outcome::Kind::kError);
   if (kind == Outcome::Kind::kPoison) {
-    if (entry.hook->moves_batch()) effects_.dead_letter(entry.call, entry.outcome.reason);
+    if (has_input(*entry.hook)) effects_.dead_letter(entry.call, entry.outcome.reason);
     effects_.event("poison", {{"hook", entry.call.hook},
                               {"step", entry.call.context.global_step},
                               {"reason", entry.outcome.reason}});

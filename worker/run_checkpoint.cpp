@@ -63,6 +63,7 @@ Result<std::vector<FileRecord>> write_files(CheckpointWriter& writer, WorkerId r
   for (const auto& [plugin, state] : rank.plugin_states) {
     written.push_back(writer.write_bytes(plugin_file(plugin, rank_id), state.text()));
   }
+  for (const LinkedFile& file : rank.linked) written.push_back(writer.link(file));
   std::vector<FileRecord> records;
   for (Result<FileRecord>& record : written) {
     if (!record) return record.error();

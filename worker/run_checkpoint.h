@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "batch.h"
+#include "checkpoint.h"
 #include "communicator.h"
 #include "optim/optimizer.h"
 #include "plugin_client.h"
@@ -23,6 +24,7 @@ struct RankState {
   std::vector<PendingBatch> batches;          // transformed, not yet trained on
   std::map<std::string, Blob> plugin_states;  // by plugin name
   std::map<std::string, std::int64_t> plugin_seqs;
+  std::vector<LinkedFile> linked;  // for writing: files that the checkpoint has in common with the run
 };
 
 // Writes `checkpoints`/step-NNNNNNNN with all ranks and keeps the newest

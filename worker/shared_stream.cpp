@@ -18,6 +18,7 @@ SharedStream::SharedStream(std::vector<std::int64_t> ranks, const PluginRoute& r
 
 bool SharedStream::merges(const std::string& hook) const {
   const HookInfo* info = find_hook(hook);
+  if (info->kind == HookKind::kRows) return false;  // the home's alone
   return node_ ? info->kind != HookKind::kState : info->moves_batch();
 }
 

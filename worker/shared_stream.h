@@ -39,7 +39,8 @@ class SharedStream {
   using Settle = std::function<void(std::int64_t rank, std::int64_t number, Outcome)>;
 
   // `ranks` ascending; the first is the home.  Node scope merges every hook but
-  // state_dict, job scope only transforms.  Nothing is settled for an observer.
+  // state_dict and those of the data set stage, job scope only transforms.  Nothing is settled for an
+  // observer.
   SharedStream(std::vector<std::int64_t> ranks, const PluginRoute& route, Stream stream, Settle settle);
 
   // The next call of a rank; returns its number, from 1.

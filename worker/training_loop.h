@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 
+#include "checkpoint.h"
 #include "communicator.h"
 #include "data/dataset.h"
 #include "data/sampler.h"
@@ -47,6 +48,7 @@ class TrainingLoop {
     std::unique_ptr<Communicator> communicator;
     GradientReducer reducer;  // before its communicator it must go
     bool resumed = false;
+    std::vector<LinkedFile> kept;  // rank 0: what every checkpoint gets besides
 
     SamplerOptions sampler_options(std::int64_t samples) const {
       return {samples, config.data.batch_size, facts.rank, facts.world_size, config.train.seed};
@@ -97,7 +99,7 @@ class TrainingLoop {
   void tell_micro_batch(std::int64_t micro, double loss, double accuracy);
   TensorBatch raw_batch(std::int64_t step, std::int64_t micro);
   Batch raw_input(std::int64_t step, std::int64_t micro);
-  // What came out of the chain of `hook`, or `raw` where it cannot be used.
+  // What came out of the chain that ends in `hook`, or `raw` where it cannot be used.
   Result<TensorBatch> usable(TakenBatch taken, std::string_view hook, TensorBatch raw, bool& skip,
                              RankReport& report);
 

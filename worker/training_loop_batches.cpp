@@ -69,7 +69,7 @@ TensorBatch TrainingLoop::raw_batch(std::int64_t step, std::int64_t micro) {
 
 // What the chain begins with: samples where a plugin wants them, else a batch.
 Batch TrainingLoop::raw_input(std::int64_t step, std::int64_t micro) {
-  if (!plugins_.takes_samples()) return to_wire(raw_batch(step, micro));
+  if (!plugins_.takes_samples(Phase::kTrain)) return to_wire(raw_batch(step, micro));
   const std::int64_t batch = plan_.first_batch_of(step) + micro;
   return parts_.dataset->raw_samples(Split::kTrain, sampler_.indices(state_.epoch, batch));
 }
@@ -79,7 +79,7 @@ Result<TensorBatch> TrainingLoop::next_batch(std::int64_t micro, bool& skip, Ran
   if (prefetch_.empty()) return raw;
   TakenBatch taken = plugins_.take({Phase::kTrain, state_.step, micro});
   if (taken.dead_letter) ++state_.dead_lettered;
-  return usable(std::move(taken), "transform_train_batch", std::move(raw), skip, report);
+  return usable(std::move(taken), plugins_.last_hook(Phase::kTrain), std::move(raw), skip, report);
 }
 
 Result<TensorBatch> TrainingLoop::usable(TakenBatch taken, std::string_view hook, TensorBatch raw, bool& skip,
@@ -102,7 +102,9 @@ Result<double> TrainingLoop::run_micro_batch(std::int64_t micro, RankReport& rep
   Result<TensorBatch> batch = next_batch(micro, skip, report);
   if (!batch) return batch.error();
   const Losses losses = parts_.model.forward(to_device(*batch, parts_.device));
-  const double weight = skip ? 0 : 1;
+  // Batches of rows have unequal numbers of labels, of which each counts the same.
+  const bool by_labels = parts_.data_facts.kind == DataKind::kRows;
+  const double weight = skip ? 0 : by_labels ? static_cast<double>(losses.count) : 1;
   const bool last = micro + 1 == plan_.accumulate_of(state_.step);
   if (Status done = parts_.reducer.backward(losses.loss, weight, last); !done) return done.error();
   const double loss = losses.loss.item<double>();
@@ -114,7 +116,7 @@ Result<double> TrainingLoop::run_micro_batch(std::int64_t micro, RankReport& rep
   }
   ++state_.trained;
   report.weight += weight;
-  report.loss_sum += loss;
+  report.loss_sum += weight * loss;
   report.correct += correct;
   report.labels += static_cast<double>(losses.count);
   return weight;

@@ -15,7 +15,6 @@ namespace bulkhead {
 struct TrainingLoop::Evaluation {
   Phase phase;
   Split split;
-  const char* transform;
   const char* step_end;
   ValidationSampler sampler;
   std::int64_t own = 0;  // batches of this rank
@@ -26,8 +25,8 @@ TrainingLoop::Evaluation TrainingLoop::evaluation(Phase phase) const {
   const bool test = phase == Phase::kTest;
   const Split split = test ? Split::kTest : Split::kValidation;
   SamplerOptions options = parts_.sampler_options(parts_.dataset->size(split));
-  Evaluation evaluation{phase, split, test ? "transform_test_batch" : "transform_validate_batch",
-                        test ? "on_test_step_end" : "on_validate_step_end", ValidationSampler(options)};
+  Evaluation evaluation{phase, split, test ? "on_test_step_end" : "on_validate_step_end",
+                        ValidationSampler(options)};
   options.rank = 0;
   const std::int64_t limit = test ? 0 : parts_.config.train.validate_batches;
   const auto limited = [limit](std::int64_t batches) {
@@ -101,7 +100,10 @@ void TrainingLoop::submit_evaluated(const Evaluation& evaluation, std::size_t st
   std::optional<Batch> raw;
   std::size_t bytes = 0;
   if (stage == 0) {
-    raw = to_wire(parts_.dataset->gather(evaluation.split, evaluation.sampler.indices(index)));
+    const std::vector<std::int64_t> indices = evaluation.sampler.indices(index);
+    raw = plugins_.takes_samples(evaluation.phase)
+              ? parts_.dataset->raw_samples(evaluation.split, indices)
+              : to_wire(parts_.dataset->gather(evaluation.split, indices));
     bytes = bytes_of(*raw);
   }
   plugins_.transform(stage, {evaluation.phase, 0, index}, call, std::move(raw), bytes);
@@ -113,7 +115,7 @@ Status TrainingLoop::evaluate_batch(const Evaluation& evaluation, std::int64_t i
   if (!plugins_.prefetch(evaluation.phase).empty()) {
     TakenBatch taken = plugins_.take({evaluation.phase, 0, index});
     Result<TensorBatch> transformed =
-        usable(std::move(taken), evaluation.transform, std::move(batch), skip, sums);
+        usable(std::move(taken), plugins_.last_hook(evaluation.phase), std::move(batch), skip, sums);
     if (!transformed) return transformed.error();
     batch = std::move(*transformed);
   }

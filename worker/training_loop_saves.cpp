@@ -15,6 +15,7 @@ Status TrainingLoop::save() {
   take_over(collected, carried_);
   rank.batches = plugins_.pending_batches();
   rank.plugin_seqs = plugins_.last_seqs();
+  rank.linked = parts_.kept;
   rank.training = state_;
   rank.training.plan = plan_.to_json();
   rank.training.carried = carried_;

@@ -54,7 +54,14 @@ class Worker {
 
   // Compute thread.
   void compute(StartWorker start);
+  // worker_train.cpp
+  class OpenPlugins;
+  struct Ground;
   WorkerDone train(const StartWorker& start);
+  std::optional<WorkerDone> meet(const StartWorker& start, Ground& ground);
+  WorkerDone run_loop(TrainingLoop& training, std::vector<PendingBatch> batches);
+  WorkerDone lost(const Error& error);
+  void tell_event(std::string event, Value fields);
   void report(WorkerDone done);
   std::optional<std::pair<std::string, std::int64_t>> await_store();
 

@@ -65,6 +65,13 @@ constexpr std::array kHooks = {
     HookInfo{"on_load", kNotify, kWaited, "after a checkpoint was loaded and the plugin's state with it",
              "metrics of the last step"},
     // Data.
+    HookInfo{"preprocess", kRows, kWaited,
+             "1,000 rows of the data set at a time, as columns, before training: may change rows and columns",
+             "micro_batch: the number of the chunk; no metrics"},
+    HookInfo{"keep", kRows, kWaited, "each row, after all preprocess: whether it stays in the data set",
+             "sample: the row's number; no metrics"},
+    HookInfo{"encode", kRows, kWaited, "each row that was kept: its tokens and labels",
+             "sample: the row's number; no metrics"},
     HookInfo{"transform_image", kSample, kStep,
              "each training image (uint8 [H,W,3]), before it is normalised",
              "sample, path; metrics of step s-prefetch-1"},
@@ -73,6 +80,9 @@ constexpr std::array kHooks = {
     HookInfo{"transform_sample", kSample, kStep,
              "each training sample (image and caption), after the two above",
              "sample, path; metrics of step s-prefetch-1"},
+    HookInfo{"collate", kCollate, kStep,
+             "each micro-batch of rows (training, validation, test), after the sample hooks: makes the batch",
+             "micro_batch; metrics of step s-prefetch-1, else of the last step"},
     HookInfo{"transform_train_batch", kTransform, kStep, "each training micro-batch, `prefetch` steps ahead",
              "micro_batch; metrics of step s-prefetch-1"},
     HookInfo{"transform_validate_batch", kTransform, kStep,
@@ -110,6 +120,10 @@ std::string_view name_of(HookKind kind) {
       return "transform";
     case kSample:
       return "transform (per sample)";
+    case kRows:
+      return "transform (data set)";
+    case kCollate:
+      return "transform (samples to batch)";
     case kState:
       return "state";
   }

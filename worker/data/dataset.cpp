@@ -8,6 +8,8 @@
 
 #include <ATen/ops/aminmax.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/masked_select.h>
+#include <ATen/ops/ne.h>
 #include <c10/core/ScalarType.h>
 
 namespace bulkhead {
@@ -86,8 +88,9 @@ TensorBatch gather_rows(const TableData& table, Split split, std::span<const std
 }
 
 // What the data set itself made, so it must fit.
-TensorBatch gather_captions(const CaptionData& captions, Split split, std::span<const std::int64_t> indices) {
-  auto collated = captions.collate(captions.raw_samples(split, indices));
+template <class Samples>
+TensorBatch gather_samples(const Samples& samples, Split split, std::span<const std::int64_t> indices) {
+  auto collated = samples.collate(samples.raw_samples(split, indices));
   CHECK(collated.ok(), collated.error().message);
   auto batch = from_wire(*collated);
   CHECK(batch.ok(), batch.error().message);
@@ -103,7 +106,7 @@ Result<Dataset> dataset_of(Result<Loaded> loaded) {
 Status check_numbers(const DataConfig& config, std::int64_t context) {
   if (config.path.empty()) return Error{ErrorCode::kMismatch, "data.path: missing"};
   if (auto fractions = check_fractions(config); !fractions) return fractions;
-  if (config.type == "text" && context < 1) {
+  if ((config.type == "text" || config.type == "rows") && context < 1) {
     return Error{ErrorCode::kMismatch, "model.context: " + std::to_string(context) + " must be at least 1"};
   }
   return ok_status();
@@ -121,6 +124,12 @@ Status check_range(const at::Tensor& values, const std::string& name, std::int64
   return ok_status();
 }
 
+Status check_labels(const at::Tensor& labels, const std::string& name, std::int64_t bound) {
+  const at::Tensor learned = labels.masked_select(labels.ne(kNotLearned));
+  if (learned.numel() == 0) return mismatch("has no label in '" + name + "' that is learned");
+  return check_range(learned, name, bound);
+}
+
 // What a tensor of a batch must look like.
 struct Wanted {
   std::string name;
@@ -128,10 +137,14 @@ struct Wanted {
   std::vector<std::int64_t> sample;  // shape without N
   std::int64_t bound;                // values must be below; 0 = any
   bool may_be_shorter = false;       // the last dimension is tokens: fewer fit too
+  bool may_be_left_out = false;      // kNotLearned is a value too, but not of all
 };
 
 std::vector<Wanted> wanted_tensors(const DatasetFacts& facts) {
   switch (facts.kind) {
+    case DataKind::kRows:
+      return {{"input_ids", at::kLong, {facts.context}, facts.vocabulary, true},
+              {"labels", at::kLong, {facts.context}, facts.vocabulary, true, true}};
     case DataKind::kText:
       return {{"input_ids", at::kLong, {facts.context}, facts.vocabulary, true},
               {"labels", at::kLong, {facts.context}, facts.vocabulary, true}};
@@ -190,6 +203,16 @@ DatasetFacts facts_of(const CaptionData& captions) {
   return facts;
 }
 
+DatasetFacts facts_of(const RowData& rows) {
+  DatasetFacts facts;
+  facts.kind = DataKind::kRows;
+  facts.vocabulary = rows.rows().vocabulary;
+  facts.context = rows.context();
+  facts.start_token = rows.rows().start_token;
+  facts.decode = [rows](std::span<const std::int64_t> tokens) { return rows.decode(tokens); };
+  return facts;
+}
+
 }  // namespace
 
 const char* name_of(DataKind kind) {
@@ -202,6 +225,8 @@ const char* name_of(DataKind kind) {
       return "features";
     case DataKind::kCaptions:
       return "captions";
+    case DataKind::kRows:
+      return "rows";
   }
   return "unknown";
 }
@@ -211,7 +236,8 @@ std::int64_t Dataset::size(Split split) const {
       Overloaded{[&](const TextData& text) { return TextData::samples(text.part(split), text.context); },
                  [&](const ImageData& images) { return images.part(split).range.count; },
                  [&](const TableData& table) { return table.sizes.range(split).count; },
-                 [&](const CaptionData& captions) { return captions.sizes().range(split).count; }},
+                 [&](const CaptionData& captions) { return captions.sizes().range(split).count; },
+                 [&](const RowData& rows) { return rows.sizes().range(split).count; }},
       data_);
 }
 
@@ -220,20 +246,22 @@ TensorBatch Dataset::gather(Split split, std::span<const std::int64_t> indices) 
       Overloaded{[&](const TextData& text) { return gather_text(text, split, indices); },
                  [&](const ImageData& images) { return gather_images(images, split, indices); },
                  [&](const TableData& table) { return gather_rows(table, split, indices); },
-                 [&](const CaptionData& pairs) { return gather_captions(pairs, split, indices); }},
+                 [&](const CaptionData& pairs) { return gather_samples(pairs, split, indices); },
+                 [&](const RowData& rows) { return gather_samples(rows, split, indices); }},
       data_);
 }
 
-const CaptionData& Dataset::captions() const {
-  CHECK(has_samples(), "this data has no samples to show to plugins");
-  return std::get<CaptionData>(data_);
-}
-
 Batch Dataset::raw_samples(Split split, std::span<const std::int64_t> indices) const {
-  return captions().raw_samples(split, indices);
+  CHECK(has_samples(), "this data has no samples to show to plugins");
+  if (const auto* rows = std::get_if<RowData>(&data_)) return rows->raw_samples(split, indices);
+  return std::get<CaptionData>(data_).raw_samples(split, indices);
 }
 
-Result<Batch> Dataset::collate(const Batch& raw) const { return captions().collate(raw); }
+Result<Batch> Dataset::collate(const Batch& raw) const {
+  CHECK(has_samples(), "this data has no samples to show to plugins");
+  if (const auto* rows = std::get_if<RowData>(&data_)) return rows->collate(raw);
+  return std::get<CaptionData>(data_).collate(raw);
+}
 
 DatasetFacts Dataset::facts() const {
   DatasetFacts facts;
@@ -255,8 +283,10 @@ DatasetFacts Dataset::facts() const {
     facts.kind = DataKind::kFeatures;
     facts.classes = static_cast<std::int64_t>(table->classes.size());
     facts.features = static_cast<std::int64_t>(table->columns.size());
+  } else if (const auto* captions = std::get_if<CaptionData>(&data_)) {
+    facts = facts_of(*captions);
   } else {
-    facts = facts_of(std::get<CaptionData>(data_));
+    facts = facts_of(std::get<RowData>(data_));
   }
   return facts;
 }
@@ -267,8 +297,9 @@ Result<Dataset> load_dataset(const DataConfig& config, std::int64_t context) {
   if (config.type == "mnist") return dataset_of(load_mnist(config));
   if (config.type == "csv") return dataset_of(load_csv(config));
   if (config.type == "captions") return dataset_of(CaptionData::load(config, context));
+  if (config.type == "rows") return dataset_of(RowData::load(config, context));
   return Error{ErrorCode::kMismatch,
-               "data.type: '" + config.type + "' is none of text, mnist, csv, captions"};
+               "data.type: '" + config.type + "' is none of text, mnist, csv, captions, rows"};
 }
 
 Status check_batch(const TensorBatch& batch, const DatasetFacts& facts) {
@@ -281,11 +312,14 @@ Status check_batch(const TensorBatch& batch, const DatasetFacts& facts) {
                       ", which does not fit the model");
     }
     if (first == nullptr) first = value;
-    const bool same_length = value->size(0) == first->size(0) &&
-                             (facts.kind != DataKind::kText || value->size(1) == first->size(1));
+    const bool of_tokens = facts.kind == DataKind::kText || facts.kind == DataKind::kRows;
+    const bool same_length =
+        value->size(0) == first->size(0) && (!of_tokens || value->size(1) == first->size(1));
     if (!same_length) return mismatch("has '" + wanted.name + "' for another number of samples or tokens");
     if (wanted.bound == 0) continue;
-    if (auto in_range = check_range(*value, wanted.name, wanted.bound); !in_range) return in_range;
+    const auto in_range = wanted.may_be_left_out ? check_labels(*value, wanted.name, wanted.bound)
+                                                 : check_range(*value, wanted.name, wanted.bound);
+    if (!in_range) return in_range;
   }
   if (facts.kind == DataKind::kCaptions) return check_ends(tensor_named(batch, "input_ids"), facts.end_token);
   return ok_status();

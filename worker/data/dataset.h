@@ -15,6 +15,7 @@
 #include "data/csv.h"
 #include "data/facts.h"
 #include "data/mnist.h"
+#include "data/row_data.h"
 #include "data/split.h"
 #include "data/text.h"
 #include "protocol/result.h"
@@ -24,7 +25,7 @@ namespace bulkhead {
 
 class Dataset {
  public:
-  using Data = std::variant<TextData, ImageData, TableData, CaptionData>;
+  using Data = std::variant<TextData, ImageData, TableData, CaptionData, RowData>;
 
   explicit Dataset(Data data) : data_(std::move(data)) {}
 
@@ -39,36 +40,37 @@ class Dataset {
   //   images   images float32 [N,1,H,W] normalised by kMnistMean and kMnistStd, labels int64 [N]
   //   features features float32 [N,F] standardised (csv.h), labels int64 [N]
   //   captions images float32 [N,3,S,S], input_ids int64 [N,context] (captions.h)
+  //   rows     input_ids, labels int64 [N,T], T that of the longest sample (row_data.h)
   // An index outside the split is our bug.
   TensorBatch gather(Split split, std::span<const std::int64_t> indices) const;
 
-  // Whether samples can be had before they are normalised and tokenised, which
-  // is where the sample hooks of plugins stand: captions.  gather() is then
-  // collate(raw_samples()).  Where not, calling the other two is our bug.
-  bool has_samples() const { return std::holds_alternative<CaptionData>(data_); }
+  // Whether samples can be had before they are made a batch, which is where the
+  // sample hooks of plugins and collate stand: captions and rows.  gather() is
+  // then collate(raw_samples()).  Where not, calling the other two is our bug.
+  bool has_samples() const {
+    return std::holds_alternative<CaptionData>(data_) || std::holds_alternative<RowData>(data_);
+  }
 
-  // Both without torch, in the wire form; captions.h has their tensors.  collate()
-  // fails where a plugin has broken the batch.
+  // Both without torch, in the wire form; captions.h and row_data.h have their
+  // tensors.  collate() fails where a plugin has broken the batch.
   Batch raw_samples(Split split, std::span<const std::int64_t> indices) const;
   Result<Batch> collate(const Batch& raw) const;
 
   DatasetFacts facts() const;
 
  private:
-  const CaptionData& captions() const;
-
   Data data_;
 };
 
 // Reads everything config names.  `context` is the model's, in tokens per
-// sample; text and captions need it.  Every failure is one sentence that begins with
+// sample; text, captions and rows need it.  Every failure is one sentence that begins with
 // the run file's key.
 Result<Dataset> load_dataset(const DataConfig& config, std::int64_t context);
 
 // Whether a batch that has been through a plugin can be trained on: the right
 // tensors with the right types and ranks, equal N, every token and label in range
-// (a wrong one would read outside a table), and an end in every caption.  CPU
-// tensors only.
+// (a wrong one would read outside a table), an end in every caption, and of rows a
+// label that is learned.  CPU tensors only.
 Status check_batch(const TensorBatch& batch, const DatasetFacts& facts);
 
 }  // namespace bulkhead

@@ -5,6 +5,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/argmax.h>
 #include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/ne.h>
 
 namespace bulkhead {
 
@@ -14,6 +15,13 @@ Losses cross_entropy(const at::Tensor& scores, const at::Tensor& labels) {
   const at::NoGradGuard no_grad;
   losses.correct = scores.argmax(-1).eq(labels).sum();
   losses.count = labels.numel();
+  return losses;
+}
+
+Losses masked_cross_entropy(const at::Tensor& scores, const at::Tensor& labels) {
+  // −100 is torch's own ignore_index, and no score's place: it is never predicted right.
+  Losses losses = cross_entropy(scores, labels);
+  losses.count = labels.ne(-100).sum().item<std::int64_t>();
   return losses;
 }
 

@@ -13,11 +13,14 @@ namespace bulkhead {
 struct Losses {
   at::Tensor loss;         // mean cross entropy over the labels, in nats: float32, 0-dim, differentiable
   at::Tensor correct;      // labels that were the model's first choice: int64, 0-dim, no gradient
-  std::int64_t count = 0;  // labels in the batch
+  std::int64_t count = 0;  // labels in the batch that count
 };
 
 // scores [M,classes] of any float type, labels int64 [M].
 Losses cross_entropy(const at::Tensor& scores, const at::Tensor& labels);
+
+// The same where a label of −100 does not count; one at least must.
+Losses masked_cross_entropy(const at::Tensor& scores, const at::Tensor& labels);
 
 // CLIP's loss (Radford et al. 2021, figure 3): similarity [N,N] of any float
 // type, picture i against text j, where i and j belong together where i = j.

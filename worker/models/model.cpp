@@ -44,14 +44,16 @@ Status check_transformer(const ModelConfig& config) {
 
 Result<Model> make_gpt(const ModelConfig& config, const DatasetFacts& facts, std::int64_t seed,
                        at::ScalarType compute_type) {
-  if (facts.kind != DataKind::kText) return misfit(config, "text", facts);
+  const bool masked = facts.kind == DataKind::kRows;
+  if (facts.kind != DataKind::kText && !masked) return misfit(config, "text or rows", facts);
   if (auto fits = check_transformer(config); !fits) return fits.error();
   auto gpt = std::make_shared<Gpt>(config, facts.vocabulary, seed, compute_type);
   Model model;
   model.module = gpt;
-  model.forward = [gpt](const TensorBatch& batch) {
-    const at::Tensor scores = gpt->logits(tensor_named(batch, "input_ids"));
-    return cross_entropy(scores.flatten(0, 1), tensor_named(batch, "labels").flatten());
+  model.forward = [gpt, masked](const TensorBatch& batch) {
+    const at::Tensor scores = gpt->logits(tensor_named(batch, "input_ids")).flatten(0, 1);
+    const at::Tensor labels = tensor_named(batch, "labels").flatten();
+    return masked ? masked_cross_entropy(scores, labels) : cross_entropy(scores, labels);
   };
   model.sample = [gpt, start = facts.start_token](std::int64_t tokens, std::uint64_t sample_seed) {
     return gpt->sample(start, tokens, sample_seed, kTemperature);

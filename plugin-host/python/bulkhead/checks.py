@@ -9,7 +9,7 @@ import inspect
 from typing import Any, Dict, List
 
 from bulkhead.hooks import (
-    CLAIMS, HOOK_PREFIXES, HOOKS, SAMPLE, STATE, TRANSFORM, did_you_mean, mistaken_hook, nearest_hook,
+    CLAIMS, COLLATE, HOOK_PREFIXES, HOOKS, ROWS, SAMPLE, STATE, TRANSFORM, did_you_mean, mistaken_hook, nearest_hook,
 )  # fmt: skip
 from bulkhead.plugin import Plugin
 
@@ -33,7 +33,7 @@ def overridden_hooks(cls: type) -> List[str]:
 
 
 def transforms_of(hooks: List[str]) -> List[str]:
-    return [hook for hook in hooks if HOOKS[hook] in (TRANSFORM, SAMPLE)]
+    return [hook for hook in hooks if HOOKS[hook] in (TRANSFORM, SAMPLE, ROWS, COLLATE)]
 
 
 def check_class(cls: type) -> None:
@@ -45,7 +45,8 @@ def check_class(cls: type) -> None:
 
 
 def check_scope(cls: type, hooks: List[str], scope: str) -> None:
-    transforms = transforms_of(hooks)
+    # The data set stage is rank 0's alone: one process for the job sees what it would see in scope rank.
+    transforms = [hook for hook in transforms_of(hooks) if scope != "job" or HOOKS[hook] != ROWS]
     if transforms and scope != "rank" and not cls.stateless:
         raise BadPlugin(
             f"{cls.__name__} has {transforms[0]} and scope {scope}, so it must say `stateless = True`; "
@@ -70,13 +71,19 @@ def _check_name(cls: type, name: str, value: Any) -> None:
         )
 
 
+_ARGUMENTS = {
+    "configure": ["config", "ctx"], "load_state_dict": ["state", "ctx"], "preprocess": ["rows", "ctx"],
+    "keep": ["row", "ctx"], "encode": ["conversation", "ctx"], "collate": ["samples", "ctx"],
+}  # fmt: skip
+
+
 def arguments_of(hook: str) -> List[str]:
     """Names of what a hook is called with; state hooks may leave out ctx."""
     if HOOKS[hook] == TRANSFORM:
         return ["batch", "ctx"]
     if HOOKS[hook] == SAMPLE:
         return [hook.split("_")[1], "ctx"]
-    return {"configure": ["config", "ctx"], "load_state_dict": ["state", "ctx"]}.get(hook, ["ctx"])
+    return _ARGUMENTS.get(hook, ["ctx"])
 
 
 def takes(function: Any, count: int) -> bool:

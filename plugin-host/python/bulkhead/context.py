@@ -104,7 +104,7 @@ class Context:
     max_steps = _of_call("max_steps", "0: the run ends by epochs alone.")
     max_epochs = _of_call("max_epochs", "0: the run ends by steps alone.")
     micro_batch = _of_call(
-        "micro_batch", "Index of the micro-batch within its step; in a validation or test the batch's number."
+        "micro_batch", "Index of the micro-batch within its step; in a validation or test the batch's number; in preprocess the chunk's."
     )
     lr = _of_call("lr", "Learning rate.")
     grad_norm = _of_call("grad_norm", "Total gradient norm before clipping.")
@@ -150,7 +150,7 @@ class Context:
 
     @property
     def sample(self) -> Optional[int]:
-        """Sample hooks: the sample's number in the data set; elsewhere None."""
+        """Sample hooks, keep, encode: the sample's number in the data set; elsewhere None."""
         return self._sample
 
     @property
@@ -166,10 +166,13 @@ class Context:
         return self._rng
 
     def key(self) -> Key:
-        """The Philox key of this call, in a sample hook of this sample: two 64-bit numbers."""
+        """The Philox key of this call, in a sample hook of this sample, in keep and encode of this row, in preprocess
+        of this chunk: two 64-bit numbers."""
         facts, call = self._facts, self._call
         if self._sample is not None:
             return sample_key(facts.run_seed, facts.plugin, self._hook, call["epoch"], self._sample)
+        if self._hook == "preprocess":
+            return sample_key(facts.run_seed, facts.plugin, self._hook, call["epoch"], call["micro_batch"])
         return call_key(
             facts.run_seed, facts.plugin, self._seed_rank, self._hook, call["global_step"], call["micro_batch"]
         )
@@ -244,7 +247,7 @@ class Context:
     # ----- For the host -----
 
     def begin_sample(self, sample: int, path: str) -> None:
-        """The next sample of a sample hook: other facts, another seed."""
+        """The next sample or row: other facts, another seed."""
         self._sample, self._path, self._rng = sample, path, None
 
     def loaded_weights(self) -> Any:

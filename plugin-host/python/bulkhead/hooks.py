@@ -9,6 +9,7 @@ import difflib
 from typing import Iterable
 
 NOTIFY, TRANSFORM, SAMPLE, STATE = "notify", "transform", "sample", "state"
+ROWS, COLLATE = "rows", "collate"  # the data set stage; samples to a batch
 
 # Name → kind, in the order in which traits list them.
 HOOKS = {
@@ -42,9 +43,13 @@ HOOKS = {
     "on_save_end": NOTIFY,
     "on_load": NOTIFY,
     # Data.
+    "preprocess": ROWS,
+    "keep": ROWS,
+    "encode": ROWS,
     "transform_image": SAMPLE,
     "transform_caption": SAMPLE,
     "transform_sample": SAMPLE,
+    "collate": COLLATE,
     "transform_train_batch": TRANSFORM,
     "transform_validate_batch": TRANSFORM,
     "transform_test_batch": TRANSFORM,
@@ -61,6 +66,9 @@ STEP = (
 """Notify hooks inside a step, whose replies are collected at a later, fixed step."""
 WAITED = tuple(hook for hook, kind in HOOKS.items() if kind == NOTIFY and hook not in STEP + START)
 """Notify hooks that the ranks wait for."""
+
+EXCLUSIVE = ("encode", "collate")
+"""Hooks that one plugin of a run can have: a row is encoded once, a batch is made once."""
 
 HOOK_PREFIXES = ("on_", "transform_", "should_")
 CLAIMS = ("train_batch", "validate_batch", "test_batch", "should_stop")
@@ -107,11 +115,11 @@ def nearest_hook(name: str) -> str:
 def mistaken_hook(name: str) -> str:
     """The hook that a method called `name` was probably meant to be; empty when `name` is fine.
 
-    A hook of a few letters has many honest neighbours ("setup" and "step"), so those count only one slip of the
-    fingers; names with a leading underscore are the plugin's own.
+    A hook of a few letters has many honest neighbours ("setup" and "step", "encode" and "decode"), so those count only
+    one slip of the fingers; names with a leading underscore are the plugin's own.
     """
     if name in HOOKS or name.startswith("_"):
         return ""
     slips = ((edit_distance(name, hook, swaps=True), hook) for hook in HOOKS)
-    close = [(distance, hook) for distance, hook in slips if distance <= (1 if len(hook) < 6 else 2)]
+    close = [(distance, hook) for distance, hook in slips if distance <= (1 if len(hook) < 7 else 2)]
     return min(close)[1] if close else ""

@@ -7,7 +7,7 @@ call ``super().__init__()``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, FrozenSet, Optional, Set, Tuple, Type, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, FrozenSet, List, Optional, Set, Tuple, Type, Union
 
 from bulkhead.batch import Batch
 from bulkhead.context import Context
@@ -182,6 +182,46 @@ class Plugin:
 
     def on_load(self, ctx: Context) -> None:
         """After a checkpoint was loaded, and this plugin's state with it.  The ranks wait."""
+
+    # ----- The data set: rows of a JSON lines file (data.type: rows) -----
+
+    def preprocess(self, rows: Dict[str, list], ctx: Context) -> Optional[Dict[str, list]]:
+        """1,000 rows of the data set at a time, as columns: name → list of values, None where a row has no such key.
+
+        Once, on rank 0, after ``setup`` and before ``on_train_start``: all preprocess in list order over the whole
+        data set, then all ``keep``, then ``encode``; a resume does not make the data set again.  Change `rows` in
+        place or return other columns of equal lengths, as long as there shall be rows.  ``ctx.micro_batch`` is the
+        chunk's number; all seeds depend on it alone.  ``ctx.metrics`` are empty, Control and settings do nothing.  A
+        call whose process dies is made again; an exception, or a second death in the same call, refuses the run.
+        """
+        return None
+
+    def keep(self, row: dict, ctx: Context) -> bool:
+        """Whether a row stays in the data set, after all preprocess: True or False.
+
+        ``ctx.sample`` is the row's number among those that this plugin is asked about; all seeds depend on it alone.
+        The rest as in preprocess.
+        """
+        return True
+
+    def encode(self, conversation: dict, ctx: Context) -> Dict[str, Any]:
+        """A row as tokens, after all keep: {"input_ids": [...], "labels": [...]}, whole numbers, as many of each.
+
+        A label is the token itself where it is to be learned, −100 where not; without labels all are.  The model's
+        shift by one is not the plugin's business.  One plugin of a run may have it; without one the rank encodes
+        `text` and `messages` itself.  ctx and failures as in keep.
+        """
+        return {"input_ids": []}
+
+    def collate(self, samples: List[Dict[str, np.ndarray]], ctx: Context) -> Dict[str, Any]:
+        """A micro-batch made of token samples, instead of padding them on the right to the longest.
+
+        A sample is {"input_ids", "labels"}, int64 [T], read-only: ``labels[i]`` is what follows ``input_ids[i]``, −100
+        where that is not learned.  Return input_ids and labels, int64 [N,T], T at most the model's context.  In
+        training, validations and the test, `prefetch` ahead; ctx and failures as in transform_train_batch, where
+        ``on_poison: identity`` takes the padded samples.  One plugin of a run may have it.
+        """
+        return {}
 
     # ----- Samples of a captions data set -----
 

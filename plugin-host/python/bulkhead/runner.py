@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from bulkhead import checks, messages, state, wire
+from bulkhead import checks, messages, rows, state, wire
 from bulkhead.asking import AskFailed, Tensors
 from bulkhead.batch import Batch
 from bulkhead.context import Context, Facts
 from bulkhead.failure import failure_of, sentence
-from bulkhead.hooks import HOOKS, NOTIFY, SAMPLE, TRANSFORM
+from bulkhead.hooks import COLLATE, HOOKS, NOTIFY, ROWS, SAMPLE, TRANSFORM
 from bulkhead.loader import LoadedPlugin
 from bulkhead.memory import Memory
 from bulkhead.rng import GlobalSeeds
@@ -23,6 +23,9 @@ from bulkhead.samples import Samples
 
 Send = Callable[[dict, Sequence[Any]], None]
 Receive = Callable[[int, int], dict]
+
+
+_SEED_THEMSELVES = (SAMPLE, ROWS, COLLATE)  # by sample or row
 
 
 class CallAborted(BaseException):
@@ -51,6 +54,7 @@ class Runner:
         self._answers: Dict[str, Callable[[dict, Context], dict]] = {}
         special = {"should_stop": self._should_stop, "configure": self._configure}
         of_kind = {NOTIFY: self._notify, TRANSFORM: self._transform, SAMPLE: self._samples}
+        of_kind.update({ROWS: self._rows, COLLATE: self._rows})
         for hook, kind in HOOKS.items():
             if kind in of_kind:
                 self._answers[hook] = _bind(special.get(hook, of_kind[kind]), getattr(self._plugin, hook))
@@ -102,7 +106,7 @@ class Runner:
 
     def _answer(self, call: dict, ctx: Context) -> Tuple[Optional[dict], bool, dict, float]:
         """(failure, whether it is fatal, fields of the reply, seconds inside the hook)."""
-        if self._seeds is not None and HOOKS[call["hook"]] != SAMPLE:  # samples have seeds of their own
+        if self._seeds is not None and HOOKS[call["hook"]] not in _SEED_THEMSELVES:
             self._seeds.seed(ctx.key())
         failure, fatal, fields, started = None, False, {}, time.perf_counter()
         try:
@@ -171,10 +175,17 @@ class Runner:
 
     def _samples(self, method: Callable, call: dict, ctx: Context) -> dict:
         batch = Batch(call.pop("batch"), self.memory)
-        seed = _nothing if self._seeds is None else lambda: self._seeds.seed(ctx.key())
-        Samples(batch).run(call["hook"], method, ctx, seed)
+        Samples(batch).run(call["hook"], method, ctx, self._seed_of(ctx))
         changed, kept, payloads = batch.output()
         return {**_asked(ctx), "batch": changed, "kept": kept, "payloads": payloads}
+
+    def _rows(self, method: Callable, call: dict, ctx: Context) -> dict:
+        made = rows.run(call["hook"], Batch(call.pop("batch"), self.memory), method, ctx, self._seed_of(ctx))
+        changed, _, payloads = made.output()
+        return {**_asked(ctx), "batch": changed, "payloads": payloads}
+
+    def _seed_of(self, ctx: Context) -> Callable[[], None]:
+        return _nothing if self._seeds is None else lambda: self._seeds.seed(ctx.key())
 
     def _state_dict(self, call: dict, ctx: Context) -> dict:
         if self._stateless:

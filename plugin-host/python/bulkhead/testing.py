@@ -16,6 +16,7 @@ random, numpy's global generator and ``bulkhead.facts()`` are put back afterward
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 from dataclasses import dataclass, field
@@ -25,9 +26,10 @@ import numpy as np
 
 from bulkhead import context as context_module
 from bulkhead import loader, messages, samples, state, wire
+from bulkhead import rows as row_module
 from bulkhead.batch import Batch
 from bulkhead.context import Facts
-from bulkhead.hooks import HOOKS, SAMPLE, STATE, TRANSFORM, did_you_mean
+from bulkhead.hooks import COLLATE, HOOKS, ROWS, SAMPLE, STATE, TRANSFORM, did_you_mean
 from bulkhead.lone_rank import Gather, LoneRank, tensors_of
 from bulkhead.plugin import Plugin
 from bulkhead.rng import GlobalSeeds, call_key
@@ -63,12 +65,13 @@ class HookResult:
     progress: List[Any] = field(default_factory=list)
     """Details of ctx.progress."""
     batch: Dict[str, np.ndarray] = field(default_factory=dict)
-    """Transforms: every tensor as it came out, bfloat16 as uint16."""
+    """Transforms and collate: every tensor as it came out, bfloat16 as uint16."""
     changed: List[str] = field(default_factory=list)
     """Transforms: names of the tensors that the plugin changed or added."""
     value: Any = None
     """transform_caption: the text; transform_image: the array; transform_sample: {"image", "caption"}; a list of these
-    where lists were given.  state_dict: the state as load_state_dict gets it.  configure: the changes."""
+    where lists were given.  preprocess: the columns; keep: the verdict; encode: {"input_ids", "labels"}; again a list
+    for a list.  state_dict: the state as load_state_dict gets it.  configure: the changes."""
     weights: Dict[str, np.ndarray] = field(default_factory=dict)
     """Of ctx.load_weights."""
     failure: Optional[dict] = None
@@ -107,6 +110,7 @@ def run_hook(
     caption: Any = None,
     path: Any = "image.jpg",
     sample: Any = 0,
+    rows: Any = None,
     config: Optional[dict] = None,
     state: Any = None,
     gather: Optional[Gather] = None,
@@ -118,6 +122,8 @@ def run_hook(
 
     `batch`         transform_*_batch: name → array
     `image`, `caption`, `path`, `sample`   sample hooks: one sample, or lists of equal length for a micro-batch
+    `rows`          preprocess: columns, name → list; keep, encode: a row or a list of rows, `sample` is the (first)
+                    number; collate: a list of samples, {"input_ids", "labels"} each
     `config`        configure: the run's map; `state`: load_state_dict: what state_dict gave
     `gather`        what ctx.all_gather gives: the values of all ranks (this rank's own is put in its place), or a
                     function from this rank's value to the list.  Without it every rank gives what this one does
@@ -138,6 +144,9 @@ def run_hook(
         "seq": 1, "hook": hook, "seed_rank": known.rank, "context": call_context, "batch": [], "state": b"",
     }  # fmt: skip
     many = _put_inputs(call, hook, batch, image, caption, path, sample, state)
+    if HOOKS[hook] in (ROWS, COLLATE):
+        blank = [] if hook == "collate" else {}
+        many = _put_rows(call, hook, blank if rows is None else rows, sample)
     with _borrowed_globals(known):
         rank = LoneRank(plugin, known, gather, weights)
         rank.call(call, config)
@@ -197,6 +206,16 @@ def _put_inputs(
     return many
 
 
+def _put_rows(call: dict, hook: str, given: Any, first: int) -> bool:
+    """Fills in the call; True when a list was given."""
+    many = isinstance(given, (list, tuple))
+    listed = row_module.rows_of(given) if hook == "preprocess" else list(given) if many else [given]
+    numbers = range(first, first + len(listed))
+    make = row_module.token_batch_of if hook == "collate" else row_module.batch_of
+    call["batch"] = tensors_of(make(listed, numbers))
+    return many
+
+
 @contextlib.contextmanager
 def _borrowed_globals(known: Facts) -> Iterator[None]:
     """The host seeds global generators and has facts; a test process gets its own back."""
@@ -239,10 +258,12 @@ def _result(hook: str, call: dict, rank: LoneRank, many: bool) -> HookResult:
         tensor["name"]: np.frombuffer(data, wire.DTYPES[tensor["dtype"]]).reshape(tensor["shape"])
         for tensor, data in zip(reply["batch"], rank.bytes)
     }
-    if HOOKS[hook] not in (TRANSFORM, SAMPLE):
+    if HOOKS[hook] not in (TRANSFORM, SAMPLE, ROWS, COLLATE):
         result.weights = changed
         return result
-    if result.failure is None:
+    if HOOKS[hook] == ROWS and result.failure is None:
+        result.value = _made_of_rows(hook, changed, many)
+    elif result.failure is None:
         given = Batch(call["batch"])
         result.changed = list(changed)
         result.batch = {**{name: given[name] for name in reply["kept"]}, **changed}
@@ -258,4 +279,16 @@ def _samples(hook: str, arrays: Dict[str, np.ndarray], many: bool) -> Any:
         "transform_caption": captions,
         "transform_sample": [{"image": i, "caption": c} for i, c in zip(images, captions)],
     }[hook]
+    return values if many else values[0]
+
+
+def _made_of_rows(hook: str, arrays: Dict[str, np.ndarray], many: bool) -> Any:
+    batch = Batch(tensors_of(arrays))
+    if hook == "preprocess":
+        return row_module.columns_of([json.loads(text) for text in samples.texts_of(batch, "rows")])
+    if hook == "keep":
+        values = batch["keep"].tolist()
+    else:
+        pairs = zip(row_module.lists_of(batch, "input_ids"), row_module.lists_of(batch, "labels"))
+        values = [{"input_ids": ids.tolist(), "labels": labels.tolist()} for ids, labels in pairs]
     return values if many else values[0]

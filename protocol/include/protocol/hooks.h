@@ -16,6 +16,8 @@ enum class HookKind {
   kNotify,     // reply: Control
   kTransform,  // reply: a batch
   kSample,     // the same on the wire; the host calls the hook for each sample of the batch
+  kRows,       // the data set stage, on rank 0 before training; reply: rows, verdicts or tokens
+  kCollate,    // a micro-batch of token samples; reply: the batch made of them
   kState,      // reply: bytes
 };
 
@@ -33,11 +35,13 @@ struct HookInfo {
   std::string_view when;   // one line for people
   std::string_view holds;  // what ctx holds besides the facts of the process and the place in the run
 
-  // Its call carries a batch and its reply gives one.
-  bool moves_batch() const { return kind == HookKind::kTransform || kind == HookKind::kSample; }
+  // A stage of the chain of transforms: its call carries a micro-batch and its reply gives one.
+  bool moves_batch() const { return kind == HookKind::kTransform || takes_samples(); }
+  // … and what it gets are samples that no batch has been made of yet.
+  bool takes_samples() const { return kind == HookKind::kSample || kind == HookKind::kCollate; }
 };
 
-// For people: "notify", "transform", "state"; "step", "waited", "start".
+// For people: "notify", "transform (per sample)", "state", …; "step", "waited", "start".
 std::string_view name_of(HookKind kind);
 std::string_view name_of(HookPace pace);
 

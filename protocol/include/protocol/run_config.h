@@ -36,9 +36,9 @@ struct ModelConfig {
 };
 
 struct DataConfig {
-  std::string type = "text";       // text | mnist | csv | captions
+  std::string type = "text";       // text | mnist | csv | captions | rows
   std::string path;                // absolute
-  std::string tokenizer = "char";  // text, captions: char | gpt2
+  std::string tokenizer = "char";  // text, captions, rows: char | gpt2
   std::string vocabulary;          // with gpt2: folder of encoder.json and vocab.bpe, absolute
   std::string target;              // csv: name of the label column
   std::int64_t image_size = 64;    // captions: pixels of the square that each image is scaled and cropped to

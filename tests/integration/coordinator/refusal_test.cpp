@@ -78,6 +78,47 @@ TEST(Refusal, NamesBothPluginsOfOneClaimAlsoWhereNeitherHasTheHook) {
                  "\"should_stop\" for itself; take one of the two out of the run");
 }
 
+TEST(Refusal, OfASecondPluginThatEncodesOrCollatesNamesBoth) {
+  for (const char* hook : {"encode", "collate"}) {
+    Cluster cluster(
+        {.ranks = 2, .plugins = {plugin_named("first"), plugin_named("rows"), plugin_named("second")}});
+    cluster.host_script[0].traits.hooks = {"preprocess", "keep", hook};
+    cluster.host_script[1].traits.hooks = {"preprocess", "keep"};
+    cluster.host_script[2].traits.hooks = {hook};
+    cluster.start();
+    expect_refused(cluster,
+                   "run.yaml:plugins.2.use: plugin \"second\": overrides " + std::string(hook) +
+                       ", but so does plugin \"first\", and only one can; take one of the two out of "
+                       "the run");
+  }
+}
+
+TEST(Refusal, OfTheDataSetStageIsForNodeScopeAndObserversOnly) {
+  for (const char* hook : {"preprocess", "keep", "encode"}) {
+    for (const char* scope : {"rank", "node", "job"}) {
+      Cluster cluster({.ranks = 2, .plugins = {plugin_named("rows", scope)}});
+      cluster.host_script[0].traits.hooks = {hook};
+      cluster.start();
+      if (scope != std::string_view("node")) {
+        EXPECT_TRUE(cluster.worker(0).got<StartWorker>()) << hook << " " << scope;
+        continue;
+      }
+      expect_refused(
+          cluster, "run.yaml:plugins.0.scope: plugin \"rows\": overrides " + std::string(hook) +
+                       " in scope node, where one process serves several ranks, but does not say stateless = "
+                       "True; say so if its attributes do not change after setup, or use scope: rank");
+    }
+    Cluster cluster({.ranks = 1, .plugins = {plugin_named("watcher")}});
+    cluster.host_script[0].traits.steers = false;
+    cluster.host_script[0].traits.hooks = {hook};
+    cluster.start();
+    expect_refused(
+        cluster,
+        "run.yaml:plugins.0.use: plugin \"watcher\": says steers = False but overrides " + std::string(hook) +
+            ", whose result the run waits for; such a plugin may override on_… and state hooks only");
+  }
+}
+
 TEST(Refusal, IsNotForDifferentClaims) {
   Cluster cluster({.ranks = 1, .plugins = {plugin_named("a"), plugin_named("b"), plugin_named("c")}});
   cluster.host_script[0].traits.claims = {"train_batch"};

@@ -58,7 +58,9 @@ TEST_F(BadRunFile, IsToldWhatIsMissingOrDoesNotFit) {
   const std::vector<Case> cases = {
       {"train: {max_steps: 5}\n",
        "run.yaml: data.type must be given (what the data set is: text for a language model, mnist for images "
-       "in idx format, csv for a table, captions for images with a text each)"},
+       "in idx format, csv for a table, captions for images with a text each, rows for conversations and "
+       "texts "
+       "as JSON lines)"},
       {"data: {type: csv, path: data/table.csv}\ntrain: {max_steps: 5}\n",
        "run.yaml:1: data.target must be given (name of the column that holds the label)"},
       {"data: {type: text, path: data/input.txt, batch_size: -4}\n",
@@ -154,7 +156,11 @@ TEST_F(BadRunFile, IsToldThatNoDataIsLeftForTrainingOrTheTest) {
       {"data: {type: text, path: data/input.txt}\ntrain: {max_steps: 5, test: true}\n",
        "run.yaml:2: train.test needs test data; say how much with data.test_fraction"},
       {"data: {type: mnist, path: data/mnist, test_fraction: 0.1}\ntrain: {max_steps: 5}\n",
-       "run.yaml:1: data.test_fraction belongs to data.type text, csv or captions, not to mnist"},
+       "run.yaml:1: data.test_fraction belongs to data.type text, csv, captions or rows, not to mnist"},
+      {"data: {type: rows, path: data}\ntrain: {max_steps: 5}\n",
+       "run.yaml:1: data.path: data is a folder, not a file"},
+      {"data: {type: rows, path: data/input.txt}\nmodel: {type: mlp}\ntrain: {max_steps: 5}\n",
+       "run.yaml:2: model.type mlp does not fit data.type rows, which needs gpt"},
       {"data: {type: captions, path: data/input.txt}\ntrain: {max_steps: 5}\n",
        "run.yaml:1: data.path: data/input.txt is not a folder"},
       {"data: {type: captions, path: data}\nmodel: {type: mlp}\ntrain: {max_steps: 5}\n",

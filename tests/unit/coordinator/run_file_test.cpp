@@ -215,6 +215,17 @@ TEST_F(GoodRunFile, OfCaptionsTrainsClip) {
   EXPECT_TRUE(run->config.train.test);
 }
 
+TEST_F(GoodRunFile, OfRowsTrainsAGpt) {
+  const auto run = read(
+      "data: {type: rows, path: data/input.txt, test_fraction: 0.25}\ntrain: {max_epochs: 2, test: "
+      "true}\n");
+  ASSERT_TRUE(run.ok()) << run.error().message;
+  EXPECT_EQ(run->config.model.type, "gpt");
+  EXPECT_EQ(run->config.data.batch_size, 16);
+  EXPECT_EQ(run->config.data.tokenizer, "char");
+  EXPECT_EQ(run->config.data.test_fraction, 0.25);
+}
+
 TEST_F(GoodRunFile, OfMnistTellsAFractionThatIsGivenFromNone) {
   const std::string mnist = "data: {type: mnist, path: data/mnist}\ntrain: {max_steps: 5}\n";
   const auto without = read(mnist);
@@ -257,14 +268,14 @@ TEST(ReadyRunFiles, AreAllRight) {
   context.plugins = {BULKHEAD_SOURCE_DIR "/plugins", "", ""};
   context.python = "/bin/sh";
   int read = 0;
-  for (const char* name : {"shakespeare", "mnist", "csv", "schedules", "averages", "repeat"}) {
+  for (const char* name : {"shakespeare", "mnist", "csv", "schedules", "averages", "repeat", "gsm8k"}) {
     const auto run =
         read_run_file(BULKHEAD_SOURCE_DIR "/scripts/runs/" + std::string(name) + ".yaml", {}, context);
     ASSERT_TRUE(run.ok()) << run.error().message;
     EXPECT_EQ(run->config.name, name);
     ++read;
   }
-  EXPECT_EQ(read, 6);
+  EXPECT_EQ(read, 7);
 }
 
 }  // namespace

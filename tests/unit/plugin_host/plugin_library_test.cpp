@@ -78,7 +78,7 @@ TEST_F(PluginLibraryTest, RefusesAnotherAbiWithoutRunningIt) {
 TEST_F(PluginLibraryTest, RefusesALibraryWithoutTheEntryPoint) {
   const std::string path = kPlugins + "no_entry.so";
   EXPECT_EQ(sentence_of(path),
-            path + " does not export bulkhead_plugin_v2; it needs the line BULKHEAD_PLUGIN(YourClass)");
+            path + " does not export bulkhead_plugin_v3; it needs the line BULKHEAD_PLUGIN(YourClass)");
 }
 
 TEST_F(PluginLibraryTest, NamesTheSymbolThatTheLoaderMisses) {

@@ -57,6 +57,10 @@ struct Stateful : Plugin {
 struct EveryShape : Plugin {
   bulkhead::Changes configure(const bulkhead::Config&, Context&) override { return {}; }
   bool should_stop(Context&) override { return false; }
+  bulkhead::Json preprocess(bulkhead::Json rows, Context&) override { return rows; }
+  bool keep(const bulkhead::Json&, Context&) override { return true; }
+  bulkhead::Encoded encode(const bulkhead::Json&, Context&) override { return {}; }
+  void collate(std::span<const bulkhead::TokenSample>, Batch&, Context&) override {}
   void transform_image(bulkhead::Image&, Context&) override {}
   std::string transform_caption(std::string caption, Context&) override { return caption; }
   void transform_sample(bulkhead::Sample&, Context&) override {}
@@ -67,9 +71,9 @@ struct EveryShape : Plugin {
 
 TEST(SdkHooks, SeesOverridesOfEveryShape) {
   EXPECT_EQ(overridden<EveryShape>(),
-            (std::vector<std::string>{"configure", "should_stop", "transform_image", "transform_caption",
-                                      "transform_sample", "transform_test_batch", "state_dict",
-                                      "load_state_dict"}));
+            (std::vector<std::string>{"configure", "should_stop", "preprocess", "keep", "encode",
+                                      "transform_image", "transform_caption", "transform_sample", "collate",
+                                      "transform_test_batch", "state_dict", "load_state_dict"}));
 }
 
 TEST(SdkHooks, KnowsAtCompileTimeWhichAreOverridden) {

@@ -113,7 +113,9 @@ TEST_F(ShippedPlugins, RefuseArgumentsThatMakeNoSense) {
   EXPECT_EQ(refusal("saboteur", {{"how", "nan"}}),
             "with.how is nan, which needs hook: transform_train_batch, not on_step_end");
   EXPECT_EQ(refusal("saboteur", {{"hook", "on_moon_rise"}}),
-            "with.hook must be a hook or __init__, not \"on_moon_rise\"");
+            "with.hook must be a hook but encode and collate, or __init__, not \"on_moon_rise\"");
+  EXPECT_EQ(refusal("saboteur", {{"hook", "collate"}}),
+            "with.hook must be a hook but encode and collate, or __init__, not \"collate\"");
 }
 
 TEST_F(ShippedPlugins, SaboteurStrikesOnlyAtItsPlace) {
@@ -129,7 +131,8 @@ TEST_F(ShippedPlugins, SaboteurStrikesOnlyAtItsPlace) {
 
 TEST_F(ShippedPlugins, SaboteurStrikesAtAnyHookOfTheTable) {
   for (const HookInfo& hook : all_hooks()) {
-    if (hook.moves_batch() || hook.name == "configure") continue;
+    const bool of_data = hook.moves_batch() || hook.kind == HookKind::kRows;  // below
+    if (of_data || hook.name == "configure") continue;
     const auto runner = loaded("saboteur", {{"how", "throw"}, {"hook", hook.name}});
     EXPECT_TRUE(runner->traits().has(hook.name)) << hook.name;
     if (hook.name == "load_state_dict") {
@@ -151,17 +154,19 @@ Call of_micro_batch(const std::string& hook, std::int64_t micro) {
   call.context.micro_batch = micro;
   call.batch = {{"images", DType::kUInt8, {2, 1, 1, 3}, Blob::of(std::string(6, 'x'))},
                 tokens_of("sample", {2}, {4, 5})};
+  const std::vector<std::string> texts{"a", "b"}, rows{"{}", "{}"};
   for (const char* name : {"captions", "paths"}) {
-    const std::vector<std::string> texts{"a", "b"};
     for (Tensor& tensor : pack_texts(name, texts)) call.batch.push_back(std::move(tensor));
   }
+  for (Tensor& tensor : pack_texts("rows", rows)) call.batch.push_back(std::move(tensor));
   return call;
 }
 
 TEST_F(ShippedPlugins, SaboteurStrikesOnceAtTheChosenMicroBatch) {
-  for (const std::string hook : {"transform_image", "transform_caption", "transform_sample",
-                                 "transform_train_batch", "on_backward_end", "transform_validate_batch",
-                                 "transform_test_batch", "on_substep_end", "on_validate_step_end"}) {
+  for (const std::string hook :
+       {"preprocess", "keep", "transform_image", "transform_caption", "transform_sample",
+        "transform_train_batch", "on_backward_end", "transform_validate_batch", "transform_test_batch",
+        "on_substep_end", "on_validate_step_end"}) {
     const auto first = loaded("saboteur", {{"how", "throw"}, {"hook", hook}, {"step", 0}});
     EXPECT_FALSE(run(*first, of_micro_batch(hook, 1)).failure) << hook;
     EXPECT_TRUE(run(*first, of_micro_batch(hook, 0)).failure) << hook;

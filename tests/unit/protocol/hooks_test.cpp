@@ -33,9 +33,14 @@ TEST(Hooks, SayWhatTheyHold) {
 
 TEST(Hooks, GivesEachPrefixItsKind) {
   const std::set<std::string> samples = {"transform_image", "transform_caption", "transform_sample"};
+  const std::set<std::string> rows = {"preprocess", "keep", "encode"};
   for (const HookInfo& hook : all_hooks()) {
     if (samples.contains(std::string(hook.name))) {
       EXPECT_EQ(hook.kind, HookKind::kSample) << hook.name;
+    } else if (rows.contains(std::string(hook.name))) {
+      EXPECT_EQ(hook.kind, HookKind::kRows) << hook.name;
+    } else if (hook.name == "collate") {
+      EXPECT_EQ(hook.kind, HookKind::kCollate) << hook.name;
     } else if (hook.name.starts_with("transform_")) {
       EXPECT_EQ(hook.kind, HookKind::kTransform) << hook.name;
     } else if (hook.name.ends_with("state_dict")) {
@@ -43,7 +48,9 @@ TEST(Hooks, GivesEachPrefixItsKind) {
     } else {
       EXPECT_EQ(hook.kind, HookKind::kNotify) << hook.name;
     }
-    EXPECT_EQ(hook.moves_batch(), hook.name.starts_with("transform_")) << hook.name;
+    const bool of_chain = hook.name.starts_with("transform_") || hook.name == "collate";
+    EXPECT_EQ(hook.moves_batch(), of_chain) << hook.name;
+    EXPECT_EQ(hook.takes_samples(), samples.contains(std::string(hook.name)) || hook.name == "collate");
   }
 }
 
@@ -60,6 +67,8 @@ TEST(Hooks, WaitsForEverythingButWhatBelongsToAStep) {
 
 TEST(Hooks, NamesItsKindsAndPacesForPeople) {
   EXPECT_EQ(name_of(HookKind::kSample), "transform (per sample)");
+  EXPECT_EQ(name_of(HookKind::kRows), "transform (data set)");
+  EXPECT_EQ(name_of(HookKind::kCollate), "transform (samples to batch)");
   EXPECT_EQ(name_of(HookKind::kNotify), "notify");
   EXPECT_EQ(name_of(HookPace::kWaited), "waited");
   EXPECT_EQ(name_of(HookPace::kStart), "start");

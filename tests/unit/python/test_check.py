@@ -69,15 +69,20 @@ def test_every_hook_is_called_in_the_order_of_a_run_and_timed(check, tmp_path):
         if hook == "load_state_dict":
             body += "def load_state_dict(self, state): self.log.write('load_state_dict\\n')\n"
         else:
-            result = "return {'n': 1}" if hook == "state_dict" else "return None"
+            ids = "numpy.zeros((4, 8), 'i8')"
+            result = {
+                "state_dict": "return {'n': 1}", "keep": "return True", "encode": "return {'input_ids': [1, 2]}",
+                "collate": f"import numpy; return {{'input_ids': {ids}, 'labels': {ids}}}",
+            }.get(hook, "return None")  # fmt: skip
             body += f"def {hook}(self, *a): self.log.write('{hook}\\n'); {result}\n"
     status, out, err = check(body)
     assert (status, err) == (0, "") and out.endswith("\nclean\n")
     table = rows(out)
     assert list(table) == list(hooks.HOOKS) and all(calls for calls, _ in table.values())
     assert list(dict.fromkeys(order.read_text().split())) == [
-        "configure", "setup", "state_dict", "on_train_start", "on_epoch_start", "on_step_start", "transform_image",
-        "transform_caption", "transform_sample", "transform_train_batch", "on_backward_end", "on_substep_end",
+        "configure", "setup", "state_dict", "preprocess", "keep", "encode", "on_train_start", "on_epoch_start",
+        "on_step_start", "transform_image", "transform_caption", "transform_sample", "collate",
+        "transform_train_batch", "on_backward_end", "on_substep_end",
         "on_optimizer_step_start", "on_optimizer_step_end", "on_step_end", "should_stop", "on_log",
         "on_validate_start", "transform_validate_batch", "on_validate_step_end", "on_validate_end", "on_save_start",
         "on_save_end", "on_epoch_end", "load_state_dict", "on_load", "on_train_end", "on_test_start",
@@ -104,9 +109,28 @@ def test_what_a_plugin_asks_for_is_in_the_table(check):
     assert table["on_epoch_end"] == (2, "loads 1 weights") and table["configure"][1] == "changes train.accumulate"
 
 
+def test_hooks_of_rows_are_called_with_rows_and_samples(check):
+    body = """
+        def preprocess(self, rows, ctx): return {name: column * 2 for name, column in rows.items()}
+        def keep(self, row, ctx): return ctx.sample % 2 == 0 and bool(row["messages"])
+        def encode(self, conversation, ctx): return {"input_ids": [1, 2, 3]}
+        def collate(self, samples, ctx):
+            import numpy as np
+            ids = np.stack([sample["input_ids"][:5] for sample in samples])
+            return {"input_ids": ids, "labels": ids[:, :4] if ctx.global_step == 2 else ids}
+        def transform_train_batch(self, batch, ctx): assert -100 in batch["labels"]
+    """
+    status, out, _ = check(body)
+    table = rows(out)
+    assert table["preprocess"] == (2, "8 rows") and table["keep"] == (2, "judges 4 rows")
+    assert table["encode"] == (2, "4 samples") and table["collate"][1] == "makes input_ids, labels"
+    assert status == 1
+    assert "collate: gives int64 [4, 5] and labels int64 [4, 4] for 4 samples (" in out
+
+
 @table(
     "data, names", [("text", "input_ids labels"), ("mnist", "images labels"), ("csv", "features labels"),
-                    ("captions", "images input_ids")]
+                    ("captions", "images input_ids"), ("rows", "input_ids labels")]
 )  # fmt: skip
 def test_batches_have_the_form_of_the_data_set(check, data, names):
     body = f"""

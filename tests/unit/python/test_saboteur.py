@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bulkhead.hooks import HOOKS, SAMPLE, STATE, TRANSFORM
+from bulkhead.hooks import EXCLUSIVE, HOOKS, SAMPLE, STATE, TRANSFORM
 from bulkhead.loader import Refusal
 from bulkhead.testing import load, run_hook
 
 FILE = str(Path(__file__).resolve().parents[3] / "plugins" / "saboteur.py")
+PLACES = [hook for hook in HOOKS if hook not in EXCLUSIVE]
 OF_MICRO_BATCH = [hook for hook, kind in HOOKS.items() if kind in (TRANSFORM, SAMPLE)] + [
-    "on_backward_end", "on_substep_end", "on_validate_step_end", "on_test_step_end",
+    "preprocess", "keep", "on_backward_end", "on_substep_end", "on_validate_step_end", "on_test_step_end",
 ]  # fmt: skip
 
 
@@ -26,7 +27,7 @@ def strikes(plugin, hook, run_dir, **about):
     return result.failure is not None
 
 
-@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("hook", PLACES)
 def test_it_strikes_once_at_any_hook_of_the_table(tmp_path, hook):
     plugin = saboteur(tmp_path, hook=hook)
     assert [strikes(plugin, hook, tmp_path) for _ in range(2)] == [True, False]
@@ -61,3 +62,9 @@ def test_it_asks_on_every_rank_and_strikes_on_one(tmp_path):
 def test_it_asks_only_where_all_ranks_call_together(tmp_path):
     with pytest.raises(Refusal, match="ask: true needs a hook that all ranks call together, not transform_image"):
         saboteur(tmp_path, ask=True, hook="transform_image")
+
+
+@pytest.mark.parametrize("hook", EXCLUSIVE)
+def test_it_leaves_the_hooks_of_a_single_plugin_alone(tmp_path, hook):
+    with pytest.raises(Refusal, match=f'not "{hook}"'):
+        saboteur(tmp_path, hook=hook)

@@ -1,12 +1,17 @@
-// Batches of all four kinds of data, and the check of batches from outside.
+// Batches of all kinds of data, and the check of batches from outside.
 #include "data/dataset.h"
 
 #include <array>
+#include <fstream>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
+
+#include "support/temporary_directory.h"
 
 namespace bulkhead {
 namespace {
@@ -163,10 +168,45 @@ TEST(Dataset, GivesCaptionedPicturesReadyForTheModel) {
   EXPECT_TRUE(at::equal(tensor_named(*same, "input_ids"), ids));
 }
 
+TEST(Dataset, GivesRowsPaddedToTheLongestOfABatch) {
+  auto config = config_of("rows", "chat.jsonl");
+  const TemporaryDirectory directory;
+  config.path = directory.path() / "rows.jsonl";
+  std::ofstream(config.path) << R"({"text": "abca"})"
+                             << "\n"
+                             << R"({"text": "ab"})"
+                             << "\n";
+  config.validation_fraction = 0;
+  const Dataset rows = load(config);
+  EXPECT_TRUE(rows.has_samples());
+  const DatasetFacts facts = rows.facts();
+  EXPECT_EQ(facts.kind, DataKind::kRows);
+  EXPECT_EQ(facts.vocabulary, 4) << "a, b, c and what is none of them";
+  const auto batch = rows.gather(Split::kTrain, std::array<std::int64_t, 2>{1, 0});
+  EXPECT_TRUE(
+      at::equal(tensor_named(batch, "input_ids"), at::tensor({0, 0, 0, 0, 1, 2}, at::kLong).view({2, 3})));
+  EXPECT_TRUE(
+      at::equal(tensor_named(batch, "labels"), at::tensor({1, -100, -100, 1, 2, 0}, at::kLong).view({2, 3})));
+  EXPECT_TRUE(check_batch(batch, facts).ok());
+  EXPECT_EQ(facts.decode(std::array<std::int64_t, 3>{2, 0, 1}), "cab");
+
+  const auto with_labels = [&](const at::Tensor& labels) {
+    const Status checked =
+        check_batch({{"input_ids", at::zeros({2, 3}, at::kLong)}, {"labels", labels}}, facts);
+    return checked ? "" : checked.error().message;
+  };
+  EXPECT_EQ(with_labels(at::full({2, 3}, -100, at::kLong)),
+            "the batch has no label in 'labels' that is learned");
+  EXPECT_EQ(with_labels(at::full({2, 3}, 4, at::kLong)), "the batch has 4 in 'labels'; valid are 0 … 3");
+  EXPECT_EQ(with_labels(at::full({2, 3}, -1, at::kLong)), "the batch has -1 in 'labels'; valid are 0 … 3");
+  EXPECT_EQ(with_labels(at::zeros({2, 2}, at::kLong)),
+            "the batch has 'labels' for another number of samples or tokens");
+}
+
 TEST(Dataset, NamesAnUnknownType) {
   const auto dataset = load_dataset(config_of("textt", "shakespeare/input.txt"), 8);
   ASSERT_FALSE(dataset);
-  EXPECT_EQ(dataset.error().message, "data.type: 'textt' is none of text, mnist, csv, captions");
+  EXPECT_EQ(dataset.error().message, "data.type: 'textt' is none of text, mnist, csv, captions, rows");
 }
 
 TEST(Dataset, RefusesNumbersThatCannotBeMeant) {

@@ -8,7 +8,10 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/allclose.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 #include <torch/nn/module.h>
 
@@ -233,7 +236,7 @@ TEST(Cnn, LearnsDigits) {
 }
 
 TEST(Models, AreRefusedWhereTheyDoNotFitTheData) {
-  EXPECT_EQ(failure(kTinyGpt, mnist()), "model.type: gpt needs text, but the data is images");
+  EXPECT_EQ(failure(kTinyGpt, mnist()), "model.type: gpt needs text or rows, but the data is images");
   EXPECT_EQ(failure(kTinyCnn, digits()), "model.type: cnn needs images, but the data is features");
   EXPECT_EQ(failure(kTinyClip, mnist()), "model.type: clip needs captions, but the data is images");
   EXPECT_EQ(failure(kTinyMlp, pictures()),
@@ -258,6 +261,19 @@ TEST(Models, AreRefusedWhereTheirNumbersDoNotFit) {
   EXPECT_NE(failure(config, shakespeare()).find("model: building gpt failed"), std::string::npos);
   config.type = "gtp";
   EXPECT_EQ(failure(config, shakespeare()), "model.type: 'gtp' is none of gpt, mlp, cnn, clip");
+}
+
+TEST(MaskedLoss, IsTheMeanOverTheLabelsThatAreLearned) {
+  const at::Tensor scores = at::arange(12, at::kFloat).view({4, 3}) / 10;
+  const at::Tensor some = at::tensor({2, -100, 0, -100}, at::kLong);
+  const at::Tensor rows = at::tensor({0, 2}, at::kLong);
+  const Losses masked = masked_cross_entropy(scores, some);
+  const Losses only = cross_entropy(scores.index_select(0, rows), some.index_select(0, rows));
+  EXPECT_EQ(masked.count, 2);
+  EXPECT_EQ(masked.correct.item<std::int64_t>(), 1);
+  EXPECT_TRUE(at::allclose(masked.loss, only.loss));
+  const at::Tensor all = at::tensor({2, 1, 0, 2}, at::kLong);
+  EXPECT_TRUE(at::equal(masked_cross_entropy(scores, all).loss, cross_entropy(scores, all).loss));
 }
 
 }  // namespace

@@ -38,6 +38,111 @@ TEST(PluginStream, RefusesAnOutputOfAnotherTypeAndTrainsOnTheInput) {
   EXPECT_EQ(value_of(probe.settled.at(seq.value).batch), 3);
 }
 
+Batch tensors_of(const std::vector<std::pair<const char*, std::vector<std::int64_t>>>& shapes) {
+  Batch batch;
+  for (const auto& [name, shape] : shapes) {
+    Tensor tensor{name, DType::kInt64, shape, {}};
+    tensor.bytes = Blob::of(std::string(static_cast<std::size_t>(tensor.size_bytes()), '\0'));
+    batch.push_back(std::move(tensor));
+  }
+  return batch;
+}
+
+TEST(PluginStream, GivesWhatTheDataSetStageRepliedAndNoWeights) {
+  Probe probe(route_with({"preprocess"}, false));
+  probe.attach();
+  probe.answer();
+  const Seq seq = probe.submit("preprocess", 0, batch_of(3));
+  probe.stream.want(seq);
+  Reply reply;
+  reply.batch = batch_of(5);
+  probe.answer(std::move(reply));
+  EXPECT_EQ(probe.settled.at(seq.value).kind, Outcome::Kind::kAnswer);
+  EXPECT_EQ(value_of(probe.settled.at(seq.value).batch), 5);
+  EXPECT_TRUE(probe.settled.at(seq.value).weights.empty());
+}
+
+TEST(PluginStream, SendsAChunkAgainAndKeepsTheOneThatKillsTwice) {
+  Probe probe(route_with({"keep"}, false));
+  probe.attach();
+  probe.answer();
+  const Seq seq = probe.submit("keep", 0, batch_of(3));
+  probe.stream.want(seq);
+  EXPECT_EQ(probe.lose().batch, "chunk 0");
+  probe.attach();
+  probe.answer();
+  ASSERT_EQ(probe.hooks_under_way(), Hooks{"keep"});
+  EXPECT_EQ(value_of(probe.under_way[0].batch), 3);
+  EXPECT_EQ(probe.dead_letters, 0);
+  probe.lose();
+  EXPECT_EQ(probe.settled.at(seq.value).kind, Outcome::Kind::kPoison);
+  EXPECT_EQ(probe.dead_letters, 1);
+}
+
+TEST(PluginStream, KeepsTheChunkOnWhichAPluginRaises) {
+  Probe probe(route_with({"encode"}, false));
+  probe.attach();
+  probe.answer();
+  const Seq seq = probe.submit("encode", 0, batch_of(3));
+  probe.stream.want(seq);
+  Reply reply;
+  reply.failure = Failure{"KeyError", "text", ""};
+  probe.answer(std::move(reply));
+  EXPECT_EQ(probe.settled.at(seq.value).reason, "encode raised KeyError: text");
+  EXPECT_EQ(probe.dead_letters, 1);
+}
+
+TEST(PluginStream, TakesFromCollateABatchOfAnyLengthAndFallsBackToTheSamples) {
+  StreamOptions options;
+  options.lengths_vary = true;
+  Probe probe(route_with({"collate"}, false), options);
+  probe.attach();
+  probe.answer();
+  const Batch samples =
+      tensors_of({{"input_ids", {5}}, {"input_ids.ends", {2}}, {"labels", {5}}, {"labels.ends", {2}}});
+  const auto outcome_of = [&](const Batch& made) {
+    const Seq seq = probe.submit("collate", 0, samples);
+    probe.stream.want(seq);
+    Reply reply;
+    reply.batch = made;
+    probe.answer(std::move(reply));
+    return probe.settled.at(seq.value);
+  };
+  for (const std::int64_t length : {3, 4}) {
+    const Outcome good = outcome_of(tensors_of({{"input_ids", {2, length}}, {"labels", {2, length}}}));
+    EXPECT_EQ(good.kind, Outcome::Kind::kAnswer) << good.reason;
+    EXPECT_EQ(describe(good.batch), "input_ids int64[2," + std::to_string(length) + "], labels int64[2," +
+                                        std::to_string(length) + "]");
+  }
+  for (const Batch& bad :
+       {tensors_of({{"input_ids", {2, 3}}}), tensors_of({{"input_ids", {2, 3}}, {"labels", {2, 2}}}),
+        tensors_of({{"input_ids", {6}}, {"labels", {6}}}),
+        tensors_of({{"input_ids", {2, 3}}, {"labels", {2, 3}}, {"labels.ends", {2}}})}) {
+    const Outcome refused = outcome_of(bad);
+    EXPECT_EQ(refused.kind, Outcome::Kind::kError);
+    EXPECT_EQ(describe(refused.batch), describe(samples));
+  }
+}
+
+TEST(PluginStream, AsksForTheShapeOfTheLastGoodBatchUnlessLengthsVary) {
+  for (const bool vary : {false, true}) {
+    StreamOptions options;
+    options.lengths_vary = vary;
+    Probe probe(route_with({"transform_train_batch"}, false), options);
+    probe.attach();
+    probe.answer();
+    for (const std::int64_t length : {3, 4}) {
+      const Seq seq = probe.submit("transform_train_batch", 0, tensors_of({{"input_ids", {2, length}}}));
+      probe.stream.want(seq);
+      Reply reply;
+      reply.kept = {"input_ids"};
+      probe.answer(std::move(reply));
+      const bool good = length == 3 || vary;
+      EXPECT_EQ(probe.settled.at(seq.value).kind, good ? Outcome::Kind::kAnswer : Outcome::Kind::kError);
+    }
+  }
+}
+
 TEST(PluginStream, CallsAHostThatMissesItsDeadlineHung) {
   PluginRoute route = route_with({"on_step_end"}, false);
   route.config.deadline_seconds = 2;

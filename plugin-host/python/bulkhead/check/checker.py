@@ -17,7 +17,7 @@ from bulkhead.check.process import Died, Garbage, HostProcess, Hung
 from bulkhead.check.report import Report
 from bulkhead.check.session import Session, facts_of
 from bulkhead.check.stream import STEPS_IN_EPOCH, Place, resumed, training
-from bulkhead.hooks import HOOKS, SAMPLE, STATE, TRANSFORM
+from bulkhead.hooks import COLLATE, HOOKS, ROWS, SAMPLE, STATE, TRANSFORM
 
 _STOP_SECONDS = 5.0
 _MUCH = 1 << 20  # printed bytes worth a note
@@ -157,9 +157,14 @@ class Checker:
         kind = HOOKS[place.hook]
         if kind == SAMPLE:
             return inputs.sample_batch(place.step * 2 + place.micro)
+        if kind == ROWS:
+            return inputs.row_batch(place.micro)
+        if kind == COLLATE:
+            return inputs.token_batch(place.step * 2 + place.micro)
         if kind == TRANSFORM:
-            samples_too = any(HOOKS[hook] == SAMPLE for hook in self._traits["hooks"])
-            data = self._subject.data or ("captions" if samples_too else "text")
+            kinds = {HOOKS[hook] for hook in self._traits["hooks"]}
+            fitting = "captions" if SAMPLE in kinds else "rows" if kinds & {ROWS, COLLATE} else "text"
+            data = self._subject.data or fitting
             return inputs.batch(data, place.step * 2 + place.micro)
         return None
 

@@ -9,12 +9,14 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
-from bulkhead import messages, samples
+from bulkhead import messages, rows, samples
 from bulkhead.batch import Batch
 
-DATA = ("text", "mnist", "csv", "captions")
+DATA = ("text", "mnist", "csv", "captions", "rows")
 SAMPLES = 4  # of a micro-batch
 _TOKENS, _SIDE = 32, 16
+_STAGE = ("preprocess", "keep", "encode")
+_OF_CAPTIONS, _OF_WEIGHTS = 4, 99  # keys of their generators
 _CAPTIONS = ("an orange cat, photo, close up", "a clock on a wall, old", "", "två hästar, ängen, sommar")
 
 
@@ -29,6 +31,8 @@ def batch(data: str, number: int) -> Dict[str, np.ndarray]:
     labels = rng.integers(0, 10, SAMPLES)
     if data == "text":
         return {"input_ids": ids[:, :-1].copy(), "labels": ids[:, 1:].copy()}
+    if data == "rows":
+        return {"input_ids": ids[:, :-1].copy(), "labels": np.where(ids[:, 1:] % 3 == 0, rows.NOT_LEARNED, ids[:, 1:])}
     if data == "mnist":
         return {"images": rng.random((SAMPLES, 1, 28, 28), np.float32), "labels": labels}
     if data == "csv":
@@ -38,15 +42,33 @@ def batch(data: str, number: int) -> Dict[str, np.ndarray]:
 
 def sample_batch(number: int) -> Batch:
     """What sample hooks get."""
-    rng = _generator(len(DATA), number)
+    rng = _generator(_OF_CAPTIONS, number)
     images = rng.integers(0, 256, (SAMPLES, _SIDE, _SIDE, 3)).astype(np.uint8)
     indices = [number * SAMPLES + i for i in range(SAMPLES)]
     paths = [f"/data/animals/{index}.jpg" for index in indices]
     return samples.batch_of(images, list(_CAPTIONS), paths, indices)
 
 
+def row_batch(number: int) -> Batch:
+    """What preprocess, keep and encode get: rows with a text, a question and messages."""
+    made = []
+    for index in range(number * SAMPLES, (number + 1) * SAMPLES):
+        question, answer = f"What is {index} + {index}?", f"It is {2 * index}."
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        made.append({"text": f"{question} {answer}", "question": question, "answer": answer, "messages": turns})
+    return rows.batch_of(made, range(number * SAMPLES, (number + 1) * SAMPLES))
+
+
+def token_batch(number: int) -> Batch:
+    """What collate gets: samples of unequal lengths."""
+    whole = batch("rows", number)
+    lengths = range(_TOKENS - SAMPLES + 1, _TOKENS + 1)
+    cut = [{name: whole[name][i][:length] for name in whole} for i, length in enumerate(lengths)]
+    return rows.token_batch_of(cut, range(number * SAMPLES, (number + 1) * SAMPLES))
+
+
 def weights() -> Dict[str, np.ndarray]:
-    rng = _generator(99)
+    rng = _generator(_OF_WEIGHTS)
     return {
         "embed.weight": rng.standard_normal((65, 16), np.float32),
         "head.weight": rng.standard_normal((65, 16), np.float32),
@@ -70,7 +92,7 @@ def context(hook: str, step: int, steps: int, length: int, micro: int = 0) -> di
         **messages.default_context(), "epoch": step // length, "global_step": step, "step_in_epoch": step % length,
         "epoch_length": length, "max_steps": steps, "max_epochs": -(-steps // length), "micro_batch": micro,
         "lr": 3e-4, "grad_norm": 1.0 / (step + 1),
-        "metrics": {} if hook == "on_train_start" else {"loss": loss, "accuracy": 1 - loss / 8},
+        "metrics": {} if hook in ("on_train_start", *_STAGE) else {"loss": loss, "accuracy": 1 - loss / 8},
         "best_metric": loss if "validate" in hook and step else None, "call_id": f"check/{hook}/{step}/{micro}",
         "exception": "check: RuntimeError: the run fails" if hook == "on_exception" else "",
     }  # fmt: skip

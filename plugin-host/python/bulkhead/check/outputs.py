@@ -11,7 +11,7 @@ import numpy as np
 
 from bulkhead import samples, wire
 from bulkhead.batch import Batch
-from bulkhead.hooks import HOOKS, SAMPLE, TRANSFORM
+from bulkhead.hooks import COLLATE, HOOKS, ROWS, SAMPLE, TRANSFORM
 
 Schema = Dict[str, Tuple[str, Tuple[int, ...]]]  # name → (type, shape)
 _FLAGS = ("stop", "stop_epoch", "save", "validate", "log")
@@ -29,6 +29,8 @@ def result_of(reply: dict) -> str:
     if HOOKS[reply["hook"]] in (TRANSFORM, SAMPLE):
         changed = [tensor["name"] for tensor in reply["batch"] if not tensor["name"].endswith(".ends")]
         words.append(f"changes {', '.join(changed)}" if changed else "keeps the batch")
+    elif HOOKS[reply["hook"]] in (ROWS, COLLATE):
+        words.append(_made(reply))
     elif reply["batch"]:
         words.append(f"loads {len(reply['batch'])} weights")
     if reply["hook"] == "state_dict":
@@ -44,12 +46,39 @@ def problems_of(reply: dict, data: List[bytes], given: Schema, last: Schema, loa
         return _compare(hook, output_schema(reply, given), given, last)
     if HOOKS[hook] == SAMPLE:
         return _sample_problems(reply, data, given)
+    if HOOKS[hook] == COLLATE:
+        return _batch_problems(found, given["sample"][1][0])
+    if HOOKS[hook] == ROWS:
+        return []  # the host lets nothing else through
     problems = []
     for name, what in found.items():
         if name not in loadable:
             problems.append(f'gives weights for "{name}", which the model does not have')
         elif loadable[name] != what:
             problems.append(f'gives "{name}" as {_shown(what)}; the parameter is {_shown(loadable[name])}')
+    return problems
+
+
+def _made(reply: dict) -> str:
+    """Of rows or token samples."""
+    shapes = {tensor["name"]: tensor["shape"] for tensor in reply["batch"]}
+    if reply["hook"] == "collate":
+        return f"makes {', '.join(shapes) or 'nothing'}"
+    if reply["hook"] == "keep":
+        return f"judges {shapes['keep'][0]} rows"
+    return f"{shapes['rows.ends'][0]} rows" if reply["hook"] == "preprocess" else f"{shapes['labels.ends'][0]} samples"
+
+
+def _batch_problems(found: Schema, count: int) -> List[str]:
+    problems = [f'gives no "{name}"' for name in ("input_ids", "labels") if name not in found]
+    if problems:
+        return problems
+    ids, labels = found["input_ids"], found["labels"]
+    for name, what in (("input_ids", ids), ("labels", labels)):
+        if what[0] != "int64" or len(what[1]) != 2:
+            problems.append(f'gives "{name}" as {_shown(what)}; it must be int64 [N,T]')
+    if not problems and (ids[1] != labels[1] or ids[1][0] != count):
+        problems.append(f"gives {_shown(ids)} and labels {_shown(labels)} for {count} samples")
     return problems
 
 

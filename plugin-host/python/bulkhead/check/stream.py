@@ -11,7 +11,8 @@ from typing import Iterator
 STEPS_IN_EPOCH = 2
 _MICRO_BATCHES = 2
 _VALIDATION_BATCHES = 2
-SAMPLE_STAGES = ("transform_image", "transform_caption", "transform_sample")
+_CHUNKS = 2
+STAGES = ("transform_image", "transform_caption", "transform_sample", "collate", "transform_train_batch")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class Place:
 
 def training(steps: int) -> Iterator[Place]:
     """From the start to the last save."""
+    for hook in ("preprocess", "keep", "encode"):
+        for chunk in range(_CHUNKS):
+            yield Place(hook, 0, chunk)
     yield Place("on_train_start", 0)
     for step in range(steps):
         if step % STEPS_IN_EPOCH == 0:
@@ -49,7 +53,7 @@ def resumed(steps: int) -> Iterator[Place]:
 def _step(step: int) -> Iterator[Place]:
     yield Place("on_step_start", step)
     for micro in range(_MICRO_BATCHES):
-        for hook in (*SAMPLE_STAGES, "transform_train_batch"):
+        for hook in STAGES:
             yield Place(hook, step, micro)
     for micro in range(_MICRO_BATCHES):
         yield Place("on_backward_end", step, micro)
@@ -62,6 +66,7 @@ def _step(step: int) -> Iterator[Place]:
 def _evaluation(what: str, step: int) -> Iterator[Place]:
     yield Place(f"on_{what}_start", step)
     for micro in range(_VALIDATION_BATCHES):
+        yield Place("collate", step, micro)
         yield Place(f"transform_{what}_batch", step, micro)
         yield Place(f"on_{what}_step_end", step, micro)
     yield Place(f"on_{what}_end", step)

@@ -18,8 +18,8 @@
 
 namespace bulkhead::abi {
 
-inline constexpr std::uint32_t kVersion = 2;
-inline constexpr const char* kEntryPoint = "bulkhead_plugin_v2";
+inline constexpr std::uint32_t kVersion = 3;
+inline constexpr const char* kEntryPoint = "bulkhead_plugin_v3";
 
 // ----- The ELF note: what is known of a library before its first byte runs -----
 
@@ -76,7 +76,8 @@ struct Metric {
   double value;
 };
 
-// One node of a tree: constructor arguments (`with`), the run's configuration, changes to it.
+// One node of a tree: constructor arguments (`with`), the run's configuration, changes to it, rows of a data
+// set.
 struct Value {
   enum class Kind : std::int32_t { kNull, kBool, kInt, kFloat, kText, kList, kMap };
   Kind kind;
@@ -135,9 +136,13 @@ struct Call {
   const Value* config;  // configure; else nullptr
   // Sample hooks, one call for each sample: its number (else -1), what belongs to it.  `tensors` is then its
   // image (uint8 [H,W,3]), unless the batch has none.
+  // keep, encode: one call for each row, `sample` is its number.
   std::int64_t sample;
   Text path;
   Text caption;
+  // preprocess: a map of columns, lists of equal length.  keep, encode: the row, a map.  Else nullptr.
+  const Value* rows;
+  // collate: `tensors` holds for each sample its input_ids and its labels, int64 [T], in turn.
 };
 
 // What came of asking.
@@ -202,6 +207,12 @@ struct Host {
   void (*configured)(void* self, const Value* changes);
   // Transforms: memory, aligned to 64, with whatever is in it.  What lies at its beginning is put() without a copy.
   Memory (*allocate)(void* self, std::size_t bytes);
+  // preprocess: the columns, copied.
+  void (*rows)(void* self, const Value* columns);
+  // keep: whether the row stays.
+  void (*verdict)(void* self, std::int32_t keep);
+  // encode: a row's tokens and as many labels, copied.
+  void (*encoded)(void* self, const std::int64_t* input_ids, const std::int64_t* labels, std::size_t count);
 };
 
 // What a library exports: its one plugin.
@@ -221,7 +232,7 @@ struct Table {
   void (*destroy)(void* plugin);
 };
 
-// extern "C" const Table* bulkhead_plugin_v2();
+// extern "C" const Table* bulkhead_plugin_v3();
 using EntryPoint = const Table* (*)();
 
 }  // namespace bulkhead::abi

@@ -7,7 +7,8 @@
 //
 // Text has `input_ids` and `labels`, int64 [N, T]; images `images`, float32
 // [N, C, H, W], and `labels`, int64 [N]; csv `features`, float32 [N, F], and
-// `labels`; captions `images` and `input_ids`.
+// `labels`; captions `images` and `input_ids`; rows `input_ids` and `labels`,
+// int64 [N, T] of another T each time.
 #pragma once
 
 #include <cstddef>
@@ -27,7 +28,7 @@
 #include "bulkhead/tensor_view.h"
 
 namespace bulkhead {
-inline namespace sdk_v2 {
+inline namespace sdk_v3 {
 
 class Batch {
  public:
@@ -219,5 +220,5 @@ class Batch {
   std::vector<std::shared_ptr<void>> retired_;
 };
 
-}  // namespace sdk_v2
+}  // namespace sdk_v3
 }  // namespace bulkhead

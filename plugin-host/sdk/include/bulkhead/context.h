@@ -24,7 +24,7 @@
 #include "bulkhead/rng.h"
 
 namespace bulkhead {
-inline namespace sdk_v2 {
+inline namespace sdk_v3 {
 
 struct Context : Facts {
   std::int64_t epoch = 0;
@@ -43,7 +43,7 @@ struct Context : Facts {
   std::string call_id;                    // the same when this call is sent again
   bool replaying = false;                 // control, logs and outputs will be dropped
   std::string exception;                  // on_exception: why the run ends
-  std::optional<std::int64_t> sample;     // sample hooks: its number in the data set
+  std::optional<std::int64_t> sample;     // sample hooks, keep, encode: its number in the data set
   std::string path;                       // sample hooks: the image's file
   // Seeded from (run seed, plugin, rank, hook, step, micro-batch) before each
   // call, so that a retry draws the same numbers; in sample hooks from (run seed,
@@ -215,5 +215,5 @@ struct Context : Facts {
   std::vector<abi::Tensor> shown_;  // as the rank has them
 };
 
-}  // namespace sdk_v2
+}  // namespace sdk_v3
 }  // namespace bulkhead

@@ -3,6 +3,7 @@
 // time, on one thread.  Plugins include plugin.h, which has this.
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -11,9 +12,11 @@
 #include "bulkhead/config.h"
 #include "bulkhead/context.h"
 #include "bulkhead/image.h"
+#include "bulkhead/json.h"
+#include "bulkhead/rows.h"
 
 namespace bulkhead {
-inline namespace sdk_v2 {
+inline namespace sdk_v3 {
 
 // Override what you want; only what is overridden is ever sent.  Write
 // `override`: the compiler then refuses a name or arguments that no hook has.
@@ -156,6 +159,34 @@ class Plugin {
   // ranks wait.
   virtual void on_load(Context&) {}
 
+  // ----- The data set: rows of a JSON lines file (data.type: rows) -----
+  //
+  // Once, on rank 0, after setup and before on_train_start: all preprocess in
+  // list order over the whole data set, then all keep, then encode.  The data set
+  // that comes of it is kept with the run: a resume does not make it again.
+  // ctx.metrics are empty and control and set do nothing: there is no step yet.  A
+  // call whose process dies is made again; an exception, or a second death in the
+  // same call, refuses the run: a data set cannot be half made.
+
+  // 1,000 rows at a time, as columns: a map of lists of equal length, one entry a
+  // row, null where a row has no such key.  Returned are the columns from here on;
+  // their length is the new number of rows.  ctx.micro_batch is the chunk's number,
+  // from 0; ctx.rng depends on it alone.
+  virtual Json preprocess(Json rows, Context&) { return rows; }
+  // Whether the row stays.  ctx.sample is its number among those that this plugin
+  // is asked about; ctx.rng depends on it alone.
+  virtual bool keep(const Json&, Context&) { return true; }
+  // The row's tokens: token ids, and as many labels, the id itself where it is to
+  // be learned, −100 where not; no labels means all are.  One plugin of a run may
+  // have it.  ctx as in keep.
+  virtual Encoded encode(const Json&, Context&) { return {}; }
+  // Makes a batch (empty at first; add() to it) of a micro-batch of rows, instead
+  // of padding them on the right to the longest: input_ids and labels, int64 [N,
+  // T], T at most the model's context, labels −100 where there is none.  In
+  // training, validations and the test, `prefetch` ahead; failures go by
+  // `on_poison`, which then takes the padded ones.  One plugin of a run may have it.
+  virtual void collate(std::span<const TokenSample>, Batch&, Context&) {}
+
   // ----- Data -----
   //
   // Training data is transformed `prefetch` steps (run file) before it is used,
@@ -164,7 +195,7 @@ class Plugin {
   // that repeats makes the whole micro-batch poison: `on_poison` says what is
   // trained instead, and the input is kept in dead_letters/.  All transform_image
   // of the run's plugins come first, in list order, then all transform_caption,
-  // all transform_sample, all transform_train_batch.
+  // all transform_sample, collate, all transform_train_batch.
 
   // Each training image, before it is normalised: image.mutable_view() is the
   // output.  ctx.sample and ctx.path say which; ctx.rng depends on neither rank nor
@@ -196,5 +227,5 @@ class Plugin {
   virtual void load_state_dict(std::string_view) {}
 };
 
-}  // namespace sdk_v2
+}  // namespace sdk_v3
 }  // namespace bulkhead

@@ -5,12 +5,13 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "bulkhead/abi.h"
 #include "bulkhead/hooks.h"
 
 namespace bulkhead {
-inline namespace sdk_v2 {
+inline namespace sdk_v3 {
 namespace entry {
 
 using Invoke = void (*)(Plugin&, Context&, const abi::Call&, const abi::Host&);
@@ -55,6 +56,25 @@ inline void sample(Plugin& plugin, Context& ctx, const abi::Call& call, const ab
   host.caption(host.self, abi::text(sample.caption));
 }
 
+inline void preprocess(Plugin& plugin, Context& ctx, const abi::Call& call, const abi::Host& host) {
+  plugin.preprocess(Json::of(*call.rows), ctx).hand_over(host);
+}
+
+inline void keep(Plugin& plugin, Context& ctx, const abi::Call& call, const abi::Host& host) {
+  host.verdict(host.self, plugin.keep(Json::of(*call.rows), ctx));
+}
+
+inline void encode(Plugin& plugin, Context& ctx, const abi::Call& call, const abi::Host& host) {
+  plugin.encode(Json::of(*call.rows), ctx).hand_over(host);
+}
+
+inline void collate(Plugin& plugin, Context& ctx, const abi::Call& call, const abi::Host& host) {
+  const std::vector<TokenSample> samples = TokenSample::of(call.tensors, call.tensor_count);
+  Batch batch;
+  plugin.collate(samples, batch, ctx);
+  batch.hand_over_changed(host);
+}
+
 inline void save_state(Plugin& plugin, Context&, const abi::Call&, const abi::Host& host) {
   const std::string state = plugin.state_dict();
   host.state(host.self, abi::text(state));
@@ -78,6 +98,10 @@ inline Invoke find_hook(std::string_view name) {
   BULKHEAD_NOTIFY(on_step_end)
   if (name == "should_stop") return poll_stop;
   BULKHEAD_TRANSFORM(transform_train_batch)
+  if (name == "collate") return collate;
+  if (name == "preprocess") return preprocess;
+  if (name == "keep") return keep;
+  if (name == "encode") return encode;
   if (name == "transform_image") return image;
   if (name == "transform_caption") return caption;
   if (name == "transform_sample") return sample;
@@ -109,5 +133,5 @@ inline Invoke find_hook(std::string_view name) {
 // clang-format on
 
 }  // namespace entry
-}  // namespace sdk_v2
+}  // namespace sdk_v3
 }  // namespace bulkhead

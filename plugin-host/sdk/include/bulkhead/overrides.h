@@ -22,13 +22,14 @@
   HOOK(on_validate_start) HOOK(on_validate_step_end) HOOK(on_validate_end)                                  \
   HOOK(on_test_start) HOOK(on_test_step_end) HOOK(on_test_end)                                              \
   HOOK(on_save_start) HOOK(on_save_end) HOOK(on_load)                                                       \
+  HOOK(preprocess) HOOK(keep) HOOK(encode)                                                                  \
   HOOK(transform_image) HOOK(transform_caption) HOOK(transform_sample)                                      \
-  HOOK(transform_train_batch) HOOK(transform_validate_batch) HOOK(transform_test_batch)                     \
+  HOOK(collate) HOOK(transform_train_batch) HOOK(transform_validate_batch) HOOK(transform_test_batch)                     \
   HOOK(state_dict) HOOK(load_state_dict)
 // clang-format on
 
 namespace bulkhead {
-inline namespace sdk_v2 {
+inline namespace sdk_v3 {
 namespace entry {
 
 #define BULKHEAD_NAME(hook) std::string_view{#hook},
@@ -122,7 +123,7 @@ bool is_fatal() {
 }
 
 }  // namespace entry
-}  // namespace sdk_v2
+}  // namespace sdk_v3
 }  // namespace bulkhead
 
 #undef BULKHEAD_HOOKS

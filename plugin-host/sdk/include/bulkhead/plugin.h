@@ -22,14 +22,16 @@
 #include "bulkhead/errors.h"   // IWYU pragma: export
 #include "bulkhead/hooks.h"    // IWYU pragma: export
 #include "bulkhead/image.h"    // IWYU pragma: export
+#include "bulkhead/json.h"     // IWYU pragma: export
 #include "bulkhead/options.h"  // IWYU pragma: export
+#include "bulkhead/rows.h"     // IWYU pragma: export
 
 // Makes the class the library's plugin.  Once per library, at file scope.
 #define BULKHEAD_PLUGIN(Class)                                                                              \
   extern "C" {                                                                                              \
   __attribute__((section(".note.bulkhead"), used,                                                           \
-                 aligned(4))) constexpr ::bulkhead::abi::Note bulkhead_note_v2 = ::bulkhead::entry::note(); \
-  __attribute__((visibility("default"))) const ::bulkhead::abi::Table* bulkhead_plugin_v2() {               \
+                 aligned(4))) constexpr ::bulkhead::abi::Note bulkhead_note_v3 = ::bulkhead::entry::note(); \
+  __attribute__((visibility("default"))) const ::bulkhead::abi::Table* bulkhead_plugin_v3() {               \
     return ::bulkhead::entry::table<Class>(#Class);                                                         \
   }                                                                                                         \
   }

@@ -14,7 +14,7 @@
 #include "bulkhead/dtype.h"
 
 namespace bulkhead {
-inline namespace sdk_v2 {
+inline namespace sdk_v3 {
 
 using Shape = std::vector<std::int64_t>;
 
@@ -92,5 +92,5 @@ class TensorView {
   Shape strides_;
 };
 
-}  // namespace sdk_v2
+}  // namespace sdk_v3
 }  // namespace bulkhead
