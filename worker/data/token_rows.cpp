@@ -108,7 +108,8 @@ class Builder {
     if (made_.sizes.train > 0) return std::move(made_);
     return Error{ErrorCode::kMismatch, "data.path: " + path + " leaves no sample for training: of " +
                                            std::to_string(row_) + " rows " + std::to_string(made_.dropped) +
-                                           " have nothing that is learned"};
+                                           " have nothing that is learned within model.context, " +
+                                           std::to_string(context_) + " tokens"};
   }
 
  private:

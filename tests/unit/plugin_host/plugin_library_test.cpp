@@ -70,7 +70,7 @@ TEST_F(PluginLibraryTest, RefusesAnotherAbiWithoutRunningIt) {
   const std::string path = kPlugins + "wrong_abi.so";
   EXPECT_EQ(sentence_of(path),
             path +
-                " was built for plugin ABI 999, this host has 2; rebuild it with this bulkhead's "
+                " was built for plugin ABI 999, this host has 3; rebuild it with this bulkhead's "
                 "bulkhead/plugin.h");
   EXPECT_EQ(PluginLibrary::open(path).error().code, ErrorCode::kMismatch);
 }

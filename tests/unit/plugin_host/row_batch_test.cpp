@@ -53,12 +53,12 @@ TEST(RowHooks, SeeAChunkAsColumnsSeededByItsNumber) {
 TEST(RowHooks, JudgeEachRowSeededByItsNumberWhateverTheChunk) {
   LoadedPlugin plugin(load_of("rows"));
   const Texts rows{R"({"text": "a"})", R"({"text": "b"})"};
-  const Reply reply = plugin.run(call_of("keep", rows, {1001, 1002}, 1));
+  const Reply reply = plugin.run(call_of("keep", rows, {1002, 1003}, 1));
   ASSERT_FALSE(reply.failure) << reply.failure->message;
   EXPECT_EQ(describe(reply.batch), "keep bool[2]");
-  EXPECT_EQ(reply.batch[0].bytes.text(), std::string("\1\1", 2)) << "1001 % 3 and 1002 % 3";
-  EXPECT_EQ(plugin.logged(), "1001 a " + std::to_string(draw("keep", 1001)) + "\n1002 b " +
-                                 std::to_string(draw("keep", 1002)) + "\n");
+  EXPECT_EQ(reply.batch[0].bytes.text(), std::string("\1\1", 2)) << "numbers, not places, count";
+  EXPECT_EQ(plugin.logged(), "1002 a " + std::to_string(draw("keep", 1002)) + "\n1003 b " +
+                                 std::to_string(draw("keep", 1003)) + "\n");
   EXPECT_EQ(plugin.run(call_of("keep", {rows[0]}, {2})).batch[0].bytes.text(), std::string("\0", 1));
 }
 

@@ -123,7 +123,9 @@ TEST_F(RowsTest, AreCutToTheContextAndDroppedWhereNothingIsLearned) {
   EXPECT_EQ(text_of(*some, some->sample(0).input_ids), "abcd");
   EXPECT_EQ(text_of(*some, some->sample(0).labels), "bcde");
   EXPECT_EQ(encoding_complaint("{\"text\": \"a\"}\n"),
-            place() + " leaves no sample for training: of 1 rows 1 have nothing that is learned");
+            place() +
+                " leaves no sample for training: of 1 rows 1 have nothing that is learned within "
+                "model.context, 100 tokens");
 }
 
 TEST_F(RowsTest, AreCutIntoSplitsBeforeThoseWithoutLabelsGo) {
