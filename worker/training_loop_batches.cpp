@@ -75,14 +75,15 @@ Batch TrainingLoop::raw_input(std::int64_t step, std::int64_t micro) {
 }
 
 Result<TensorBatch> TrainingLoop::next_batch(std::int64_t micro, bool& skip, RankReport& report) {
-  TensorBatch raw = raw_batch(state_.step, micro);
-  if (prefetch_.empty()) return raw;
+  const auto raw = [&] { return raw_batch(state_.step, micro); };
+  if (prefetch_.empty()) return raw();
   TakenBatch taken = plugins_.take({Phase::kTrain, state_.step, micro});
   if (taken.dead_letter) ++state_.dead_lettered;
-  return usable(std::move(taken), plugins_.last_hook(Phase::kTrain), std::move(raw), skip, report);
+  return usable(std::move(taken), plugins_.last_hook(Phase::kTrain), raw, skip, report);
 }
 
-Result<TensorBatch> TrainingLoop::usable(TakenBatch taken, std::string_view hook, TensorBatch raw, bool& skip,
+Result<TensorBatch> TrainingLoop::usable(TakenBatch taken, std::string_view hook,
+                                         const std::function<TensorBatch()>& raw, bool& skip,
                                          RankReport& report) {
   take_over(std::move(taken.collected), report);
   skip = taken.skip;
@@ -92,7 +93,7 @@ Result<TensorBatch> TrainingLoop::usable(TakenBatch taken, std::string_view hook
     // Right in form, impossible to use: a token outside the vocabulary.
     outlets_.event("error", {{"hook", hook}, {"step", state_.step}, {"reason", fits.error().message}});
     skip = true;
-    return raw;
+    return raw();
   }
   return batch;
 }

@@ -111,15 +111,15 @@ void TrainingLoop::submit_evaluated(const Evaluation& evaluation, std::size_t st
 
 Status TrainingLoop::evaluate_batch(const Evaluation& evaluation, std::int64_t index, RankReport& sums) {
   bool skip = false;
-  TensorBatch batch = parts_.dataset->gather(evaluation.split, evaluation.sampler.indices(index));
-  if (!plugins_.prefetch(evaluation.phase).empty()) {
-    TakenBatch taken = plugins_.take({evaluation.phase, 0, index});
-    Result<TensorBatch> transformed =
-        usable(std::move(taken), plugins_.last_hook(evaluation.phase), std::move(batch), skip, sums);
-    if (!transformed) return transformed.error();
-    batch = std::move(*transformed);
-  }
-  const Losses losses = parts_.model.forward(to_device(batch, parts_.device));
+  const auto raw = [&] {
+    return parts_.dataset->gather(evaluation.split, evaluation.sampler.indices(index));
+  };
+  Result<TensorBatch> batch = plugins_.prefetch(evaluation.phase).empty()
+                                  ? Result<TensorBatch>(raw())
+                                  : usable(plugins_.take({evaluation.phase, 0, index}),
+                                           plugins_.last_hook(evaluation.phase), raw, skip, sums);
+  if (!batch) return batch.error();
+  const Losses losses = parts_.model.forward(to_device(*batch, parts_.device));
   const auto count = static_cast<double>(losses.count);
   const double loss = losses.loss.item<double>();
   const double correct = losses.correct.item<double>();

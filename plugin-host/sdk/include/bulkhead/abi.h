@@ -205,7 +205,8 @@ struct Host {
   void (*caption)(void* self, Text text);
   // configure: a map of changes, copied.
   void (*configured)(void* self, const Value* changes);
-  // Transforms: memory, aligned to 64, with whatever is in it.  What lies at its beginning is put() without a copy.
+  // Transforms: memory, aligned to 64, with whatever is in it.  What lies at its beginning is put() without a
+  // copy.
   Memory (*allocate)(void* self, std::size_t bytes);
   // preprocess: the columns, copied.
   void (*rows)(void* self, const Value* columns);
