@@ -26,7 +26,6 @@ import threading
 from typing import List, Union
 
 import numpy as np
-import zmq
 
 import bulkhead
 from bulkhead import host
@@ -197,8 +196,7 @@ def _raise():
 def _garbage():
     serving = host.current()
     socket = serving.data_socket or serving.control_socket
-    socket.send(b"\xc1 this is not msgpack", zmq.SNDMORE)
-    socket.send(os.urandom(64))
+    socket.send(b"\xc1 this is not msgpack" + os.urandom(64))
 
 
 FAULTS = {

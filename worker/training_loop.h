@@ -99,8 +99,7 @@ class TrainingLoop {
   void tell_micro_batch(std::int64_t micro, double loss, double accuracy);
   TensorBatch raw_batch(std::int64_t step, std::int64_t micro);
   Batch raw_input(std::int64_t step, std::int64_t micro);
-  // What came out of the chain that ends in `hook`, or `raw` where it cannot be used.
-  // What came out of the chain, or, where it cannot be trained on, `raw()` with skip.
+  // What came out of the chain that ends in `hook`, or `raw()`, skipped, where it cannot be used.
   Result<TensorBatch> usable(TakenBatch taken, std::string_view hook, const std::function<TensorBatch()>& raw,
                              bool& skip, RankReport& report);
 
