@@ -44,6 +44,7 @@ OWNED_HEADERS = [
      r"worker/|tests/[^/]+/worker/|tests/gpu/"),
     (r"yaml-cpp/", "yaml-cpp", r"coordinator/"),
     (r"CLI/", "CLI11", r"coordinator/"),
+    (r"jpeglib\.h|png\.h", "libjpeg and libpng", r"worker/data/picture_"),
 ]
 # Called function -> (what it does, which files own it, whether tests may).
 OWNED_CALLS = [

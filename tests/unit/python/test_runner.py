@@ -1,43 +1,14 @@
-"""Calls to replies: each kind of hook, failures, seeds, what ctx says and what it asks for."""
+"""Calls to replies: each kind of hook, failures, what ctx says and what it asks for."""
 
 import random
 
-import msgpack
 import numpy as np
 import pytest
 from conftest import table
+from runner_bench import Bench
 
-from bulkhead import Plugin, loader, messages, samples, state, testing
-from bulkhead.context import Facts
-from bulkhead.rng import GlobalSeeds, Rng, call_key
-from bulkhead.runner import Runner
-
-FACTS = Facts(generation=4, rank=1, world_size=2, is_distributed=True, is_main=False, run_dir="/r", run_seed=7,
-              plugin="plug", project="p", scope="rank")  # fmt: skip
-
-
-class Bench:
-    """A plugin behind a Runner; sent messages are kept as a worker would see them."""
-
-    def __init__(self, cls, seeded=True, **given):
-        config = {"with": given}
-        self.loaded = loader.construct(cls, config, "rank")
-        self.sent = []
-        self.answers = {}  # number of the question → its answer
-        seeds = GlobalSeeds() if seeded else None
-        self.runner = Runner(self.loaded, FACTS, seeds, self._send, lambda seq, number: self.answers[number])
-
-    def _send(self, envelope, payloads):
-        frames = messages.frames_of(envelope, payloads)
-        self.sent.append((msgpack.unpackb(frames[0]), [bytes(frame) for frame in frames[1:]]))
-
-    def call(self, hook, batch=(), state=b"", seed_rank=1, **context):
-        call = {"generation": 9, "seq": 5, "hook": hook, "deadline_ms": 0, "seed_rank": seed_rank,
-                "context": {**messages.default_context(), **context}, "batch": batch, "state": state}  # fmt: skip
-        self.runner.run(call)
-        reply, payloads = self.sent[-1]
-        assert (reply["type"], reply["generation"], reply["seq"], reply["hook"]) == ("reply", 4, 5, hook)
-        return reply, payloads
+from bulkhead import Plugin, samples, testing
+from bulkhead.rng import Rng, call_key
 
 
 def test_a_notify_hook_gets_ctx_and_answers_with_control():
@@ -281,7 +252,7 @@ def test_changes_that_cannot_be_sent_are_a_type_error(changes, message):
 def test_what_configure_raises_is_told_and_there_is_nobody_to_ask():
     assert configured(lambda config, ctx: config["modle"])["failure"]["type"] == "KeyError"
     assert "is not for configure" in configured(lambda config, ctx: ctx.all_gather(1))["failure"]["message"]
-    assert "does not know" in Bench(Counter).call("configure")[0]["failure"]["message"]
+    assert "does not know" in Bench(Plugin).call("configure")[0]["failure"]["message"]
 
 
 def test_a_huge_traceback_is_cut():
@@ -310,107 +281,3 @@ def test_an_unknown_hook_is_a_failure():
         pass
 
     assert "does not know the hook" in Bench(P).call("on_moon")[0]["failure"]["message"]
-
-
-# ----- State -----
-
-
-class Counter(Plugin):
-    def __init__(self):
-        self.n = np.zeros(3)
-
-    def on_step_end(self, ctx):
-        self.n += 1
-
-
-def test_state_goes_from_one_incarnation_to_the_next():
-    first, second = Bench(Counter), Bench(Counter)
-    first.call("on_step_end")
-    reply, payloads = first.call("state_dict")
-    assert reply["has_state"] is True and reply["state"] == {"bytes": len(payloads[0])}
-    second.call("load_state_dict", state=payloads[0])
-    assert second.loaded.plugin.n.tolist() == [1, 1, 1]
-
-
-def test_own_state_may_be_anything_that_can_be_carried():
-    class P(Plugin):
-        def state_dict(self):
-            return (1, {"a": np.float32([2])})
-
-        def load_state_dict(self, given):
-            self.given = given
-
-    bench = Bench(P)
-    _, payloads = bench.call("state_dict")
-    bench.call("load_state_dict", state=payloads[0])
-    assert bench.loaded.plugin.given[0] == 1 and bench.loaded.plugin.given[1]["a"].tolist() == [2]
-
-
-def test_none_and_stateless_have_no_state():
-    class Nothing(Plugin):
-        def state_dict(self, ctx):
-            return None
-
-    class Stateless(Counter):
-        stateless = True
-
-    for cls in (Nothing, Stateless):
-        reply, payloads = Bench(cls).call("state_dict")
-        assert reply["has_state"] is False and reply["state"] == {"bytes": 0} and payloads == []
-    bench = Bench(Stateless)
-    bench.call("load_state_dict", state=state.pack({"n": 5}))
-    assert bench.loaded.plugin.n.tolist() == [0, 0, 0]
-
-
-def test_a_state_that_cannot_be_carried_is_a_failure():
-    class P(Plugin):
-        def state_dict(self):
-            return {"a": object()}
-
-    failure = Bench(P).call("state_dict")[0]["failure"]
-    assert (failure["type"], failure["message"]) == (
-        "TypeError", "state_dict returned an object, which cannot be carried without pickle")  # fmt: skip
-
-
-def test_a_large_state_travels_in_pieces():
-    class P(Plugin):
-        def __init__(self):
-            self.big = np.zeros(3 << 20, np.uint8)
-
-    _, payloads = Bench(P).call("state_dict")
-    assert [len(piece) for piece in payloads[:3]] == [1 << 20] * 3
-    assert state.unpack(b"".join(payloads))["big"].nbytes == 3 << 20
-
-
-# ----- Seeds -----
-
-
-class Draws(Plugin):
-    transient = {"last"}
-
-    def on_step_end(self, ctx):
-        self.last = random.random(), np.random.rand(), ctx.rng.next_u64()
-
-
-def test_a_call_made_again_draws_the_same():
-    bench = Bench(Draws)
-
-    def draw(**context):
-        bench.call("on_step_end", **context)
-        return bench.loaded.plugin.last
-
-    first = draw(global_step=3)
-    other = draw(global_step=4)
-    assert draw(global_step=3) == first and all(a != b for a, b in zip(first, other))
-    assert first[2] == Rng.of_key(call_key(7, "plug", 1, "on_step_end", 3, 0)).next_u64()
-    bench.call("on_step_end", seed_rank=0, global_step=3)
-    assert bench.loaded.plugin.last != first
-
-
-def test_a_class_that_is_not_seeded_is_left_alone_but_has_ctx_rng():
-    bench = Bench(Draws, seeded=False)
-    random.seed(5)
-    expected = random.Random(5).random()
-    bench.call("on_step_end")
-    assert bench.loaded.plugin.last[0] == expected
-    assert bench.loaded.plugin.last[2] == Rng.of_key(call_key(7, "plug", 1, "on_step_end", 0, 0)).next_u64()
