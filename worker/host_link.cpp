@@ -117,7 +117,7 @@ std::vector<std::string> HostLink::agreed(const Hello& hello) const {
 }
 
 void HostLink::take_ring(Result<std::unique_ptr<Channel>> ring) {
-  if (!greeted_) return garbage("it came to the ring before its greeting");
+  if (!patience_) return garbage("it came to a ring that was not agreed on");
   if (!ring) return garbage(ring.error().message);
   patience_.reset();
   met(std::move(*ring));
@@ -132,7 +132,7 @@ void HostLink::begin() {
 }
 
 void HostLink::share_memory(UniqueFd socket) {
-  if (!greeted_) return;
+  if (!greeted_) return garbage("it came to shared memory before its greeting");
   places_.emplace(std::move(socket));
   if (!patience_) share_memory_over_channel();  // else when the ring has come
 }
