@@ -62,6 +62,7 @@ std::optional<Place> Places::name(const Blob& bytes) {
   if (!begun_ || bytes.segment == nullptr || bytes.size == 0) return std::nullopt;
   const Segment& segment = *bytes.segment;
   if (!shown_.contains(segment.number())) {
+    if (shown_.size() >= kMostSegments) return std::nullopt;
     std::array<char, kPacketBytes> packet;
     const std::int64_t number = segment.number();
     std::memcpy(packet.data(), &number, packet.size());
