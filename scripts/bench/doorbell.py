@@ -1,6 +1,6 @@
-"""What a small message to another process and its answer cost, side by side: the ring channel (as it is, spinning 50 us
-before it sleeps, with a whole Call and Reply instead of 64 bytes, and with a Python process at the other end), the ZeroMQ channel, and cppzmq used directly with a
-ROUTER, a DEALER and two frames.
+"""What a small message to another process and its answer cost, side by side: the ring channel (as it is, spinning
+50 us before it sleeps, with a whole Call and Reply instead of 64 bytes, and with a Python process at the other end),
+the ZeroMQ channel, and cppzmq used directly with a ROUTER, a DEALER and two frames.
 
 Free placement lets the kernel put the two processes where it likes; same_cpu pins both to CPU 0.  The cases take turns,
 round after round.  Run it while nothing else runs: a wake-up is a matter of who else wants the CPU.
@@ -30,10 +30,12 @@ def measured(*arguments: object) -> dict:
 def main() -> int:
     parser = side_by_side.parser(__doc__.split("\n\n", maxsplit=1)[0], rounds=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement (default 1)")
-    parser.add_argument("--parts", action="store_true", help="what the codec and a turn of the loop cost, in ns, instead")
+    parser.add_argument("--parts", action="store_true", help="instead: ns of the codec and of a turn of the loop")
     arguments = parser.parse_args()
     if arguments.parts:
-        return subprocess.run([BENCH, "codec"], check=True).returncode or subprocess.run([BENCH, "turn"], check=True).returncode
+        for part in ("codec", "turn"):
+            subprocess.run([BENCH, part], check=True)
+        return 0
 
     def both(name: str, _directory: object) -> dict:
         case, placement = name.split(" ")
@@ -51,9 +53,10 @@ def main() -> int:
             ("calls_per_s", "calls_per_s", "1/s", 8),
         ):
             values = [result[key] for result in results[name]]
-            entry = side_by_side.line("doorbell", case, metric, unit, values, bytes=64, in_flight=in_flight, placement=placement)
+            parameters = {"bytes": 64, "in_flight": in_flight, "placement": placement}
+            entry = side_by_side.line("doorbell", case, metric, unit, values, **parameters)
             lines.append(entry if arguments.json else {**entry, "case": name})
-    side_by_side.show(lines, arguments.json, "The values are the rounds' medians, p99s and rates; min and p99 are over the rounds.")
+    side_by_side.show(lines, arguments.json, "over the rounds: of their medians, p99s and rates")
     return 0
 
 

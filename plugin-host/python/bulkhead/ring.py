@@ -1,18 +1,16 @@
 """The host's end of a ring (protocol/README.md, "Ring"): two rings in shared memory, an eventfd each way.
 
-A RingSocket has what bulkhead.link uses of its ZeroMQ socket: `send`, `recv_multipart`, `getsockopt(zmq.EVENTS)`,
-`close`; it never blocks.  A poller watches `descriptors()`; when one is readable, call `recv_multipart` until it raises
-zmq.Again: only then is the ring asleep, and only a sleeper is woken.  Used on the host's one thread.
+A RingSocket has what bulkhead.link uses of its ZeroMQ socket (`send`, `recv_multipart`, `getsockopt(zmq.EVENTS)`,
+`close`); it never blocks.  A poller watches `descriptors()`; when one is readable, call `recv_multipart` until it
+raises zmq.Again: only then is the ring asleep, and only a sleeper is woken.  Used on the host's one thread.
 
-Python has no memory barriers.  Plain stores and loads are in order on x86-64 alone, and the one place that needs more (say
-something, then look) goes through a lock, whose instruction is a barrier there.  `available()` is False anywhere else,
-and where Python is older than 3.10; the ring is then not offered and ZeroMQ carries everything.
+Python has no memory barriers.  Plain stores and loads are in order on x86-64 alone, and the one place that needs more
+(say something, then look) goes through a lock, whose instruction is a barrier there.  `available()` is False anywhere
+else, and where Python is older than 3.10; the ring is then not offered and ZeroMQ carries everything.
 """
 
 from __future__ import annotations
 
-import fcntl
-import mmap
 import os
 import platform
 import select
@@ -27,15 +25,11 @@ from typing import Any, Deque, Generator, List, Optional, Tuple, Union
 import zmq
 
 from bulkhead import wire
+from bulkhead.ring_memory import Segment, check_segment, is_ring_size, make_segment
 
 CAPABILITY = "ring"
 RING_BYTES = 1 << 20
-MIN_BYTES, MAX_BYTES = 4096, 64 << 20
-_HEADER = 4096
-_MAGIC = b"bulkring"
-_VERSION = 1
 _GREETING = b"bulkring 1"
-_SEALS = 0x0002 | 0x0004 | 0x0010 | 0x0001  # SHRINK, GROW, FUTURE_WRITE, SEAL
 # Places in the header, in words of 8 and of 4 bytes.
 _HEAD, _TAIL = 64 // 8, 128 // 8
 _SPACE_ASKS, _SLEEPS = 72 // 4, 136 // 4
@@ -61,70 +55,6 @@ def available() -> bool:
     )
 
 
-class _Segment:
-    """The memory of one side: its own, writable, or the peer's."""
-
-    def __init__(self, descriptor: int, ring_bytes: int, writable: bool) -> None:
-        access = mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ
-        self._map = mmap.mmap(descriptor, _HEADER + ring_bytes, mmap.MAP_SHARED, access)
-        self._all = memoryview(self._map)
-        # An item of a cast view is loaded and stored by one instruction.
-        self.longs = self._all[:_HEADER].cast("Q")
-        self.words = self._all[:_HEADER].cast("I")
-        self.ring = self._all[_HEADER:]
-        self.size = ring_bytes
-        self.mask = ring_bytes - 1
-
-    def close(self) -> None:
-        for view in (self.longs, self.words, self.ring, self._all):
-            view.release()
-        self._map.close()
-
-
-def _make_segment(ring_bytes: int) -> Tuple[_Segment, int]:
-    """The own segment and its descriptor, sealed, to be passed on and closed."""
-    descriptor = os.memfd_create("bulkhead-ring", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        os.posix_fallocate(descriptor, 0, _HEADER + ring_bytes)
-        segment = _Segment(descriptor, ring_bytes, writable=True)
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    segment.longs[0] = int.from_bytes(_MAGIC, "little")
-    segment.words[2] = _VERSION
-    segment.words[3] = _HEADER
-    segment.longs[2] = ring_bytes
-    return segment, descriptor
-
-
-def _check_segment(descriptor: int) -> int:
-    """How large the peer's ring is, before it is mapped; Malformed when it could change under us."""
-    try:
-        seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
-    except OSError:
-        raise wire.Malformed("the peer's ring: its memory is not a memfd") from None
-    if seals & _SEALS != _SEALS:
-        raise wire.Malformed(
-            "the peer's ring: its memory is not sealed against shrinking, growing and writing"
-        )
-    status = os.fstat(descriptor)
-    if status.st_blocks * 512 < status.st_size:
-        raise wire.Malformed("the peer's ring: its memory is not allocated")
-    header = os.pread(descriptor, 24, 0)
-    if len(header) < 24 or header[:8] != _MAGIC:
-        raise wire.Malformed("the peer's ring: its memory is not a ring")
-    version, header_bytes = (int.from_bytes(header[at : at + 4], "little") for at in (8, 12))
-    if (version, header_bytes) != (_VERSION, _HEADER):
-        raise wire.Malformed(f"the peer's ring: its ring has version {version}, this side speaks {_VERSION}")
-    size = int.from_bytes(header[16:24], "little")
-    if not is_ring_size(size) or status.st_size != _HEADER + size:
-        raise wire.Malformed(
-            f"the peer's ring: its memory of {status.st_size} bytes does not hold a ring of {size}"
-        )
-    return size
-
-
 def connect(path: str, ring_bytes: int = RING_BYTES) -> "RingSocket":
     """To the listener at that path, of this user; OSError when there is none."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -137,10 +67,6 @@ def connect(path: str, ring_bytes: int = RING_BYTES) -> "RingSocket":
     except BaseException:
         connection.close()
         raise
-
-
-def is_ring_size(size: int) -> bool:
-    return MIN_BYTES <= size <= MAX_BYTES and size & (size - 1) == 0
 
 
 class RingSocket:
@@ -164,10 +90,10 @@ class RingSocket:
         self._answered = 0  # the peer's request for room that was served last
         self._partial: Optional[Generator[None, None, List[bytes]]] = None
         # The memory and the bells; the peer's once they have come.
-        self._peer: Optional[_Segment] = None
+        self._peer: Optional[Segment] = None
         self._peer_bell = -1
         self._bell = -1
-        self._own, memory = _make_segment(ring_bytes)
+        self._own, memory = make_segment(ring_bytes)
         try:
             self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             socket.send_fds(connection, [_GREETING], [memory, self._bell])
@@ -480,10 +406,10 @@ class RingSocket:
         raise AssertionError
 
     def _join(self, memory: int, bell: int) -> None:
-        size = _check_segment(memory)
+        size = check_segment(memory)
         if os.readlink(f"/proc/self/fd/{bell}") != "anon_inode:[eventfd]":  # a write to anything else may block
             raise wire.Malformed("the peer's ring: its bell is not an eventfd")
         os.set_blocking(bell, False)
-        self._peer = _Segment(memory, size, writable=False)
+        self._peer = Segment(memory, size, writable=False)
         self._peer_bell = bell
         self._wake_sleeper()

@@ -330,8 +330,9 @@ TEST(RingReader, SurvivesGarbage) {
       }
       if (below(8) == 0)
         words[below(words.size())] = static_cast<std::uint32_t>(below(2) == 0 ? below(300) : random());
-      for (std::size_t i = 0; i < words.size(); ++i)
-        std::memcpy(ring.sender.bytes() + (head + 4 * i) % kMinRingBytes, &words[i], 4);
+      const auto* bytes = reinterpret_cast<const std::byte*>(words.data());
+      for (std::size_t i = 0; i < 4 * words.size(); ++i)
+        ring.sender.bytes()[(head + i) % kMinRingBytes] = bytes[i];
       head += (4 * words.size() + size + 7) / 8 * 8;
       if (below(20) == 0) head = below(2) == 0 ? random() : head + below(600);
       ring.sender.header().head = head;
