@@ -1,7 +1,6 @@
 #include "rows_exchange.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <utility>
 
@@ -12,9 +11,6 @@
 namespace bulkhead {
 namespace {
 
-using namespace std::chrono_literals;
-
-constexpr auto kPulse = 20s;
 constexpr std::size_t kPiece = std::size_t{64} << 20;
 constexpr std::size_t kMaxReason = 16 * 1024;
 constexpr const char* kWorking = "working";
@@ -43,14 +39,14 @@ Status say(Communicator& communicator, const Value& words) {
 
 }  // namespace
 
-StillWorking::StillWorking(EventLoop& compute, Communicator& communicator)
-    : compute_(compute), communicator_(communicator) {
-  timer_ = compute_.call_after(kPulse, [this] { say(); });
+StillWorking::StillWorking(EventLoop& compute, Communicator& communicator, std::chrono::milliseconds pulse)
+    : compute_(compute), communicator_(communicator), pulse_(pulse) {
+  timer_ = compute_.call_after(pulse_, [this] { say(); });
 }
 
 void StillWorking::say() {
   if (status_) status_ = bulkhead::say(communicator_, {{"status", kWorking}});
-  if (status_) timer_ = compute_.call_after(kPulse, [this] { say(); });
+  if (status_) timer_ = compute_.call_after(pulse_, [this] { say(); });
 }
 
 Status send_rows(Communicator& communicator, at::Device device, const RowsVerdict& verdict) {

@@ -6,6 +6,7 @@
 // thread.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -31,7 +32,8 @@ struct RowsVerdict {
 // does while it waits for a plugin.
 class StillWorking {
  public:
-  StillWorking(EventLoop& compute, Communicator& communicator);
+  StillWorking(EventLoop& compute, Communicator& communicator,
+               std::chrono::milliseconds pulse = std::chrono::seconds(20));
 
   // A rank that was lost meanwhile.
   const Status& status() const { return status_; }
@@ -41,6 +43,7 @@ class StillWorking {
 
   EventLoop& compute_;
   Communicator& communicator_;
+  std::chrono::milliseconds pulse_;
   Status status_ = ok_status();
   EventLoop::Handle timer_;
 };

@@ -1,5 +1,6 @@
 """Data sets that plugins make of rows: the same whoever dies on the way, on however many ranks, and over a resume."""
 
+import contextlib
 import json
 import os
 import signal
@@ -102,6 +103,8 @@ def test_a_checkpoint_has_the_data_set_and_another_run_can_begin_with_it(runs, m
     run = runs.finish(config(many, entries()), flags=["--resume", str(path)])
     assert run.summary["resumed_from"] == 3 and run.weights == whole.weights
     assert data_set(run) == data_set(whole)
+    without = runs.finish(config(many, []), flags=["--resume", str(path)])
+    assert trained_on(without) == trained_on(whole), "whatever the plugins are by now"
     other = config(many, entries(), model={"type": "gpt", "layers": 1, "heads": 2, "width": 16, "context": 32})
     refused = runs.finish(other, flags=["--resume", str(path)], status=2)
     assert "made with another data.tokenizer, other fractions or another model.context" in refused.errors
@@ -160,6 +163,35 @@ def test_an_interrupt_ends_the_stage(runs, many, tmp_path):
     assert run.summary["status"] == "interrupted" and run.events("rows") == []
 
 
+def test_a_rank_that_dies_in_the_stage_begins_it_again(runs, many, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    waits = plugin("rowwise:Waits", given={"pipe": str(pipe)})
+
+    def finish(run):
+        run.wait_for(lambda: _fed(pipe) or run.events("rows"), "the data set is made")
+        return run.wait(0)
+
+    run = runs.start(config(many, [*entries(), waits]), 2, flags=["--max-restarts", "1"])
+    writer = run.wait_for(lambda: _opened(pipe), "the stage has begun")
+    os.kill(run.workers()[0], signal.SIGKILL)
+    run.wait_event("restart", rank=0)
+    os.close(writer)
+    finish(run)
+    assert len(run.events("rows")) == 1
+    assert run.weights == finish(runs.start(config(many, [*entries(), waits]), 2)).weights
+
+
+def _fed(pipe):
+    """Gives whoever waits there a byte; says nothing, since that may have been one who has died."""
+    with contextlib.suppress(OSError):
+        writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            os.write(writer, b"x")
+        finally:
+            os.close(writer)
+
+
 def _opened(pipe):
     try:
         return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
@@ -185,7 +217,9 @@ def test_a_native_plugin_makes_the_data_set_in_any_scope(runs, tmp_path):
 
     alone = runs.finish(config(path, entries("rank", 0)))
     together = runs.finish(config(path, entries("job", 1), batch_size=4), 2)
-    assert trained_on(alone) == trained_on(together)
+    on_the_node = runs.finish(config(path, entries("node", 0), batch_size=4), 2)
+    assert trained_on(alone) == trained_on(together) == trained_on(on_the_node)
+    assert together.weights == on_the_node.weights
     assert [(line["plugin"], line["batch"]) for line in together.events("crash")] == [("saboteur", "chunk 1")]
     assert together.summary["batches"]["skipped"] == 0
     assert [entry["errors"] for entry in together.summary["plugins"]] == [0] * 3
