@@ -5,6 +5,7 @@
 
 #include "output_check.h"
 #include "protocol/log.h"
+#include "protocol/ring_channel.h"
 
 namespace bulkhead {
 namespace {

@@ -20,7 +20,6 @@
 #include "protocol/local_listener.h"
 #include "protocol/messages.h"
 #include "protocol/places.h"
-#include "protocol/ring_channel.h"
 
 namespace bulkhead {
 

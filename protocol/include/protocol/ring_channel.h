@@ -27,8 +27,8 @@ struct RingOptions {
   std::size_t bytes = std::size_t{1} << 20;
 
   // How long to look for the next message before sleeping; at most 50 us.  It
-  // takes 100 us off a call between idle CPUs and adds as much where both
-  // processes share one, so only where cores are to spare.
+  // takes some 50 us off a call between idle CPUs, and adds 100 us where both
+  // processes share one: only where cores are to spare.
   std::chrono::microseconds spin{0};
 };
 inline constexpr std::chrono::microseconds kMaxRingSpin{50};

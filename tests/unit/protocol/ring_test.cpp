@@ -330,9 +330,9 @@ TEST(RingReader, SurvivesGarbage) {
       }
       if (below(8) == 0)
         words[below(words.size())] = static_cast<std::uint32_t>(below(2) == 0 ? below(300) : random());
-      const auto* bytes = reinterpret_cast<const std::byte*>(words.data());
+      const auto* record = reinterpret_cast<const std::byte*>(words.data());
       for (std::size_t i = 0; i < 4 * words.size(); ++i)
-        ring.sender.bytes()[(head + i) % kMinRingBytes] = bytes[i];
+        ring.sender.bytes()[(head + i) % kMinRingBytes] = record[i];
       head += (4 * words.size() + size + 7) / 8 * 8;
       if (below(20) == 0) head = below(2) == 0 ? random() : head + below(600);
       ring.sender.header().head = head;
