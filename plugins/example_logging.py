@@ -99,7 +99,7 @@ class ExampleLogging(Plugin):
     def on_load(self, ctx):
         self._print("on_load", ctx)
 
-    # ----- The data set, of data.type rows: once, on rank 0.  encode and collate are left to one plugin of the run -----
+    # ----- The data set, of data.type rows: once, on rank 0; encode and collate are a single plugin's -----
 
     def preprocess(self, rows, ctx):
         self._print("preprocess", ctx, f"chunk {ctx.micro_batch}: columns {', '.join(rows) or 'none'}")

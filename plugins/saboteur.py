@@ -6,7 +6,8 @@
 
 how    segv abort kill exit0 exit3 raise hang stop (SIGSTOP) garbage (on the wire), and, for transform_*_batch,
        nan wrong_shape wrong_type
-hook   any hook but encode and collate, which are a single plugin's, or __init__; a constructor has no step, so `step` is not looked at there
+hook   any hook but encode and collate, which are a single plugin's, or __init__; a constructor has no step, so `step`
+       is not looked at there
 step   ctx.global_step, one or several; -1 is any
 rank   ctx.rank; -1 is any
 micro  ctx.micro_batch, in the hooks of one micro-batch (on_backward_end, on_substep_end, on_…_step_end of a validation

@@ -256,7 +256,8 @@ def test_hooks_of_rows_on_other_data_are_told_that_nobody_calls_them(runs):
 
 def test_the_ready_run_file_of_gsm8k_learns(runs):
     text = (ROOT / "scripts" / "runs" / "gsm8k.yaml").read_text().replace("../../", f"{ROOT}/")
-    run = runs.finish(text, overrides=["train.max_epochs=0", "train.max_steps=12", "model.width=32", "model.context=384"])
+    small = ["train.max_epochs=0", "train.max_steps=12", "model.width=32", "model.context=384"]
+    run = runs.finish(text, overrides=small)
     losses = [line["loss"] for line in run.metrics() if "loss" in line]
     assert losses[-1] < losses[0] - 0.3
     assert run.summary["status"] == "completed"

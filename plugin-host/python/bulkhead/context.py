@@ -104,7 +104,8 @@ class Context:
     max_steps = _of_call("max_steps", "0: the run ends by epochs alone.")
     max_epochs = _of_call("max_epochs", "0: the run ends by steps alone.")
     micro_batch = _of_call(
-        "micro_batch", "Index of the micro-batch within its step; in a validation or test the batch's number; in preprocess the chunk's."
+        "micro_batch",
+        "Index of the micro-batch within its step; in a validation or test the batch's number, in preprocess the chunk's.",
     )
     lr = _of_call("lr", "Learning rate.")
     grad_norm = _of_call("grad_norm", "Total gradient norm before clipping.")

@@ -1,4 +1,4 @@
-"""The data set stage and collate: rows of a data set handed to the plugin as columns, one at a time, or as token samples.
+"""The data set stage and collate: rows handed to the plugin as columns, one at a time, or as token samples.
 
 Rows travel as JSON texts, token samples as lists of numbers with their ends (protocol/README.md).  What a hook gives is
 checked at once, so that its own line is in the traceback.  Pure but for the plugin's own code.

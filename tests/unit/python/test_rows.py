@@ -1,4 +1,4 @@
-"""The data set stage and collate: rows as columns, one at a time, as tokens; seeds, what may come back, what is refused."""
+"""The data set stage and collate: rows as columns, one at a time, as tokens; seeds, what may come back, refusals."""
 
 import random
 

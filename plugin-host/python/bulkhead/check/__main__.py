@@ -55,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("file", metavar="FILE", help="file.py, file.py:Class, a package folder, or a native plugin.so")
     add("--with", dest="given", metavar="JSON", default="{}", help="the constructor's arguments, a JSON object")
-    add("--data", choices=DATA, help="the form of batches (default: captions with sample hooks, rows with those of rows, else text)")
+    add("--data", choices=DATA,
+        help="the form of batches (default: captions with sample hooks, rows with those of rows, else text)")  # fmt: skip
     add("--scope", choices=("rank", "node", "job"), default="rank")
     add("--steps", type=int, default=4, metavar="N", help="steps of the run that it takes part in (default 4)")
     add("--deadline", type=float, default=30.0, metavar="SECONDS",

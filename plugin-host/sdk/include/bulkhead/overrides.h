@@ -24,7 +24,8 @@
   HOOK(on_save_start) HOOK(on_save_end) HOOK(on_load)                                                       \
   HOOK(preprocess) HOOK(keep) HOOK(encode)                                                                  \
   HOOK(transform_image) HOOK(transform_caption) HOOK(transform_sample)                                      \
-  HOOK(collate) HOOK(transform_train_batch) HOOK(transform_validate_batch) HOOK(transform_test_batch)                     \
+  HOOK(collate)                                                                                             \
+  HOOK(transform_train_batch) HOOK(transform_validate_batch) HOOK(transform_test_batch)                     \
   HOOK(state_dict) HOOK(load_state_dict)
 // clang-format on
 
