@@ -45,7 +45,8 @@ bulkhead::Places& places() {
     auto* peer = new bulkhead::Places(std::move(sockets->first));
     peer->begin();
     const auto slot = arena->allocate(bulkhead::kWorthSharing);
-    CHECK(slot.ok() && peer->name(slot->blob()) == bulkhead::Place(1, 0));
+    const bulkhead::Place expected{1, 0};
+    CHECK(slot.ok() && peer->name(slot->blob()) == expected);
     return new bulkhead::Places(std::move(sockets->second));
   }();
   return *instance;
