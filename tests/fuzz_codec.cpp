@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "protocol/arena.h"
 #include "protocol/codec.h"
@@ -36,20 +38,26 @@ std::string bytes_of(const bulkhead::Frames& frames) {
   return bytes;
 }
 
-// This side of a connection whose other side has named a piece of its memory.
-bulkhead::Places& places() {
-  static bulkhead::Places* const instance = [] {
+// A connection whose other side has named a piece of its memory.
+struct Connection {
+  bulkhead::Arena arena{std::size_t{64} << 20};
+  std::optional<bulkhead::Places> peer, own;
+
+  Connection() {
     auto sockets = bulkhead::local_pair();
     CHECK(sockets.ok());
-    auto* arena = new bulkhead::Arena(std::size_t{64} << 20);
-    auto* peer = new bulkhead::Places(std::move(sockets->first));
+    peer.emplace(std::move(sockets->first));
+    own.emplace(std::move(sockets->second));
     peer->begin();
-    const auto slot = arena->allocate(bulkhead::kWorthSharing);
+    const auto slot = arena.allocate(bulkhead::kWorthSharing);
     const bulkhead::Place expected{1, 0};
     CHECK(slot.ok() && peer->name(slot->blob()) == expected);
-    return new bulkhead::Places(std::move(sockets->second));
-  }();
-  return *instance;
+  }
+};
+
+bulkhead::Places& places() {
+  static Connection connection;
+  return *connection.own;
 }
 
 }  // namespace
