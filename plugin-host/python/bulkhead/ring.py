@@ -5,18 +5,15 @@ A RingSocket has what bulkhead.link uses of its ZeroMQ socket (`send`, `recv_mul
 raises zmq.Again: only then is the ring asleep, and only a sleeper is woken.  Used on the host's one thread.
 
 Python has no memory barriers.  Plain stores and loads are in order on x86-64 alone, and the one place that needs more
-(say something, then look) goes through a lock, whose instruction is a barrier there.  `available()` is False anywhere
-else, and where Python is older than 3.10; the ring is then not offered and ZeroMQ carries everything.
+(say something, then look) goes through a lock, whose instruction is a barrier there; `available()` says where.
 """
 
 from __future__ import annotations
 
 import os
-import platform
 import select
 import socket
 import struct
-import sys
 import threading
 import time
 from collections import deque
@@ -25,7 +22,7 @@ from typing import Any, Deque, Generator, List, Optional, Tuple, Union
 import zmq
 
 from bulkhead import wire
-from bulkhead.ring_memory import Segment, check_segment, is_ring_size, make_segment
+from bulkhead.ring_memory import Segment, available, check_segment, is_ring_size, make_segment
 
 CAPABILITY = "ring"
 RING_BYTES = 1 << 20
@@ -41,18 +38,6 @@ _IMPOSSIBLE_HEAD = "the peer's ring has an impossible head"
 
 class PeerGone(ConnectionError):
     """The other side has closed, or its process has ended; all it had sent was received."""
-
-
-def available() -> bool:
-    """Whether this Python on this machine may use rings."""
-    return (
-        sys.platform == "linux"
-        and platform.machine() == "x86_64"
-        and sys.maxsize > 2**32
-        and hasattr(os, "eventfd")
-        and hasattr(os, "memfd_create")
-        and hasattr(socket, "recv_fds")
-    )
 
 
 def connect(path: str, ring_bytes: int = RING_BYTES) -> "RingSocket":

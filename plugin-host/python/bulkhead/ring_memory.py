@@ -8,6 +8,9 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import platform
+import socket
+import sys
 from typing import Tuple
 
 from bulkhead import wire
@@ -85,3 +88,18 @@ def check_segment(descriptor: int) -> int:
             f"the peer's ring: its memory of {status.st_size} bytes does not hold a ring of {size}"
         )
     return size
+
+
+def available() -> bool:
+    """Whether this Python on this machine may use rings: x86-64, whose loads and stores are in order, and Python 3.10.
+
+    Anywhere else the ring is not offered and ZeroMQ carries everything.
+    """
+    return (
+        sys.platform == "linux"
+        and platform.machine() == "x86_64"
+        and sys.maxsize > 2**32
+        and hasattr(os, "eventfd")
+        and hasattr(os, "memfd_create")
+        and hasattr(socket, "recv_fds")
+    )
