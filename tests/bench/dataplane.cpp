@@ -1,29 +1,25 @@
 // Calls of a real plugin in a real plugin host: what scripts/bench/dataplane
 // runs, one measurement at a time.
 //
-//   bench_dataplane latency|throughput CASE BYTES free|same_cpu SECONDS    one JSON line
+//   bench_dataplane METRIC[,METRIC…] CASE BYTES free|same_cpu SECONDS    one JSON line (measuring.h)
 //
 // A call carries a float32 tensor of BYTES to transform_train_batch, which adds
 // one in place; BYTES 0 calls on_step_end, without a batch.  The first and the
 // last element that come back are checked.  CASE: bulkhead-cpp, bulkhead-py,
 // bulkhead-py-torch (the host's Python is $BULKHEAD_BENCH_PYTHON, which then
 // must have torch), zmq-inline (cppzmq as it is: three frames there, three back).
-#include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <optional>
-#include <sched.h>
 #include <string>
 #include <string_view>
-#include <unistd.h>
 #include <utility>
 #include <vector>
 
 #include <zmq.hpp>
 
+#include "bench/measuring.h"
 #include "host_link.h"
 #include "protocol/arena.h"
 #include "support/started_process.h"
@@ -32,62 +28,9 @@
 namespace bulkhead {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-constexpr int kWindow = 8;  // calls in flight
 constexpr Generation kSelf{1};
 constexpr Generation kHost{2};
 constexpr const char* kSecret = "bench";
-
-double micros_since(Clock::time_point start) {
-  return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
-}
-
-void place(std::string_view placement) {
-  if (placement != "same_cpu") return;
-  cpu_set_t cpus;
-  CPU_ZERO(&cpus);
-  CPU_SET(0, &cpus);
-  CHECK(::sched_setaffinity(0, sizeof cpus, &cpus) == 0);
-}
-
-struct Measured {
-  std::vector<double> micros;
-  double calls_per_second = 0;
-};
-
-// `send` begins a call, `receive` waits and returns how many have ended.
-Measured measure(std::string_view metric, double seconds, const std::function<void()>& send,
-                 const std::function<int()>& receive) {
-  Measured measured;
-  const double limit = seconds * 1e6;
-  const auto warm = Clock::now();
-  for (int i = 0; i < 2000 && micros_since(warm) < limit / 4; ++i) {
-    send();
-    receive();
-  }
-  const auto start = Clock::now();
-  if (metric == "latency") {
-    while (measured.micros.size() < 5 || micros_since(start) < limit) {
-      const auto before = Clock::now();
-      send();
-      receive();
-      measured.micros.push_back(micros_since(before));
-    }
-    return measured;
-  }
-  int in_flight = 0;
-  long done = 0;
-  for (bool more = true; more || in_flight > 0;) {
-    more = more && micros_since(start) < limit;
-    for (; more && in_flight < kWindow; ++in_flight) send();
-    if (in_flight == 0) break;
-    const int ended = receive();
-    in_flight -= ended;
-    done += ended;
-  }
-  measured.calls_per_second = static_cast<double>(done) / micros_since(start) * 1e6;
-  return measured;
-}
 
 // ----- bulkhead -----
 
@@ -214,32 +157,31 @@ float element(const Blob& bytes, std::size_t index) {
   return value;
 }
 
-Measured measure_host(std::string_view metric, const std::string& name, std::size_t bytes, double seconds) {
-  Host host(name);
+void measure_host(const bench::Request& request) {
+  Host host(request.name);
   Batch batch;
-  const std::size_t count = bytes / sizeof(float);
+  const std::size_t count = request.bytes / sizeof(float);
   if (count > 0) {
-    Result<Slot> slot = host.arena().allocate(bytes);
+    Result<Slot> slot = host.arena().allocate(request.bytes);
     CHECK(slot.ok());
     auto* x = reinterpret_cast<float*>(slot->data);
     for (std::size_t i = 0; i < count; ++i) x[i] = static_cast<float>(i % 1000);
     batch = {{"x", DType::kFloat32, {static_cast<std::int64_t>(count)}, slot->blob()}};
   }
-  return measure(
-      metric, seconds, [&] { host.call(count > 0 ? "transform_train_batch" : "on_step_end", batch); },
-      [&] {
-        const int ended = host.wait();
-        if (count == 0) return ended;
-        const Blob& out = host.last().batch.at(0).bytes;
-        CHECK(element(out, 0) == 1 && element(out, count - 1) == static_cast<float>((count - 1) % 1000 + 1));
-        return ended;
-      });
+  const auto receive = [&] {
+    const int ended = host.wait();
+    if (count == 0) return ended;
+    const Blob& out = host.last().batch.at(0).bytes;
+    CHECK(element(out, 0) == 1 && element(out, count - 1) == static_cast<float>((count - 1) % 1000 + 1));
+    return ended;
+  };
+  bench::measure(request,
+                 {[&] { host.call(count > 0 ? "transform_train_batch" : "on_step_end", batch); }, receive});
 }
 
 // ----- cppzmq as it is -----
 
-int serve_raw(std::string_view placement, const std::string& endpoint) {
-  place(placement);
+int serve_raw(const std::string& endpoint) {
   zmq::context_t context(1);
   zmq::socket_t socket(context, zmq::socket_type::dealer);
   socket.set(zmq::sockopt::routing_id, "peer");
@@ -257,48 +199,34 @@ int serve_raw(std::string_view placement, const std::string& endpoint) {
   }
 }
 
-Measured measure_raw(std::string_view metric, std::size_t bytes, const std::string& placement,
-                     double seconds) {
+void measure_raw(const bench::Request& request) {
   const TemporaryDirectory directory;
   const std::string endpoint = "ipc://" + (directory.path() / "raw").string();
   zmq::context_t context(1);
   zmq::socket_t socket(context, zmq::socket_type::router);
   socket.set(zmq::sockopt::linger, 1000);  // ms, for the last message
   socket.bind(endpoint);
-  const StartedProcess peer({"/proc/self/exe", "serve", placement, endpoint});
+  const StartedProcess peer({"/proc/self/exe", "serve", endpoint});
   zmq::message_t identity, hello;
   (void)socket.recv(identity);
   (void)socket.recv(hello);
   const std::string header(24, '\0');
-  const std::vector<float> x(std::max<std::size_t>(bytes, 64) / sizeof(float), 1.0F);
+  const std::vector<float> x(std::max<std::size_t>(request.bytes, 64) / sizeof(float), 1.0F);
   const auto send = [&](std::size_t size) {
     socket.send(zmq::str_buffer("peer"), zmq::send_flags::sndmore);
     socket.send(zmq::buffer(header), zmq::send_flags::sndmore);
     socket.send(zmq::buffer(x.data(), size), zmq::send_flags::none);
   };
-  const Measured measured = measure(
-      metric, seconds, [&] { send(x.size() * sizeof(float)); },
-      [&] {
-        zmq::message_t from, first, second;
-        (void)socket.recv(from);
-        (void)socket.recv(first);
-        (void)socket.recv(second);
-        CHECK(second.data<float>()[0] == 2 && second.data<float>()[x.size() - 1] == 2);
-        return 1;
-      });
+  const auto receive = [&] {
+    zmq::message_t from, first, second;
+    (void)socket.recv(from);
+    (void)socket.recv(first);
+    (void)socket.recv(second);
+    CHECK(second.data<float>()[0] == 2 && second.data<float>()[x.size() - 1] == 2);
+    return 1;
+  };
+  bench::measure(request, {[&] { send(x.size() * sizeof(float)); }, receive});
   send(0);
-  return measured;
-}
-
-void print(std::string_view metric, Measured measured) {
-  if (metric == "throughput") {
-    std::printf("{\"calls_per_s\": %.1f}\n", measured.calls_per_second);
-    return;
-  }
-  std::vector<double>& micros = measured.micros;
-  std::sort(micros.begin(), micros.end());
-  std::printf("{\"min\": %.3f, \"median\": %.3f, \"p99\": %.3f, \"n\": %zu}\n", micros.front(),
-              micros[micros.size() / 2], micros[micros.size() * 99 / 100], micros.size());
 }
 
 }  // namespace
@@ -306,13 +234,13 @@ void print(std::string_view metric, Measured measured) {
 
 int main(int argc, char** argv) {
   const std::vector<std::string> words(argv + 1, argv + argc);
-  if (words.size() == 3 && words[0] == "serve") return bulkhead::serve_raw(words[1], words[2]);
+  if (words.size() == 2 && words[0] == "serve") return bulkhead::serve_raw(words[1]);
   if (words.size() != 5) return 2;
-  const std::size_t bytes = std::stoull(words[2]);
-  const double seconds = std::stod(words[4]);
-  bulkhead::place(words[3]);
-  bulkhead::print(words[0], words[1] == "zmq-inline"
-                                ? bulkhead::measure_raw(words[0], bytes, words[3], seconds)
-                                : bulkhead::measure_host(words[0], words[1], bytes, seconds));
+  const bulkhead::bench::Request request = bulkhead::bench::read_request(words);
+  if (request.name == "zmq-inline") {
+    bulkhead::measure_raw(request);
+  } else {
+    bulkhead::measure_host(request);
+  }
   return 0;
 }

@@ -43,12 +43,12 @@ class StartedProcess {
   pid_t pid() const { return pid_; }
   void signal(int number) const { ::kill(pid_, number); }
 
-  // Its exit status, or −1 when it had to be killed.
-  int end() {
+  // Waits for its end, −1 ms: for ever.  Its exit status, or −1 when it had to be killed.
+  int end(int patience_ms = 10'000) {
     if (pid_ < 0) return status_;
     const UniqueFd watch(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
     pollfd item{watch.get(), POLLIN, 0};
-    if (::poll(&item, 1, 10'000) <= 0) ::kill(pid_, SIGKILL);
+    if (::poll(&item, 1, patience_ms) <= 0) ::kill(pid_, SIGKILL);
     int status = 0;
     while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
     }
