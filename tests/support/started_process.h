@@ -41,7 +41,10 @@ class StartedProcess {
   StartedProcess& operator=(const StartedProcess&) = delete;
 
   pid_t pid() const { return pid_; }
-  void signal(int number) const { ::kill(pid_, number); }
+  // Nothing once it has ended: kill(-1) would be for every process there is.
+  void signal(int number) const {
+    if (pid_ > 0) ::kill(pid_, number);
+  }
 
   // Waits for its end, −1 ms: for ever.  Its exit status, or −1 when it had to be killed.
   int end(int patience_ms = 10'000) {
