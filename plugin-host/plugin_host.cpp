@@ -210,6 +210,10 @@ void PluginHost::on_data(Message message) {
 }
 
 void PluginHost::on_data_closed(const Error& why) {
+  // Not gone: it waits for an answer to what this host cannot read.
+  if (why.code == ErrorCode::kMalformed) {
+    return finish(kExitOwnError, "what the worker sent cannot be read: " + why.message);
+  }
   spdlog::warn("the worker's connection has closed: {}", why.message);
   drop_worker();
   greeting_timer_.reset();

@@ -223,7 +223,11 @@ class Memory:
         if not sealed or size <= 0 or number in self._peers or len(self._peers) >= _MAX_SEGMENTS:
             os.close(fd)
             raise Malformed("memory is shown that is not sealed, empty, shown already or too much")
-        self._peers[number] = _Shown(fd, size)
+        try:
+            self._peers[number] = _Shown(fd, size)
+        except OSError as error:
+            os.close(fd)
+            raise Malformed(f"{size} bytes of shared memory cannot be mapped: {error}") from None
 
     # ----- This host's memory -----
 
