@@ -101,6 +101,13 @@ std::vector<KeySpec> make_plugin_keys() {
        .meaning = "open files of the process; default: the system's limit",
        .unit = "files",
        .range = from_to(16, 1 << 20)},
+      {.key = "transport",
+       .kind = KeyKind::kChoice,
+       .slot = PLUGIN(transport),
+       .meaning = "how calls reach the process: on the rank's machine through a ring, with tensors in shared "
+                  "memory; or, as between machines, through a socket with tensors byte by byte",
+       .defaults = always("auto"),
+       .choices = {"auto", "socket"}},
       {.key = "python",
        .kind = KeyKind::kInterpreter,
        .slot = PLUGIN(python),

@@ -30,7 +30,9 @@ HostLink::HostLink(PluginRoute route, StreamOptions options, Surroundings surrou
                     std::visit([&](auto& body) { body.generation = around_.generation; }, message);
                     around_.tell_coordinator(std::move(message));
                   }}),
-      stream_(std::move(route), options, effects()) {}
+      stream_(std::move(route), options, effects()) {
+  if (by_socket()) around_.arena = nullptr;
+}
 
 PluginStream::Effects HostLink::effects() {
   PluginStream::Effects effects;
@@ -92,7 +94,7 @@ void HostLink::attach(const AttachHost& attach) {
                                  [this](std::unique_ptr<Channel> channel) { met(std::move(channel)); });
   if (!listener) return garbage(listener.error().message);
   listener_ = std::move(*listener);
-  if (attach.endpoint.starts_with(kIpc)) open_doors(attach.endpoint.substr(kIpc.size()));
+  if (attach.endpoint.starts_with(kIpc) && !by_socket()) open_doors(attach.endpoint.substr(kIpc.size()));
 }
 
 // Where a host on this machine may come in beside its ZeroMQ connection.  What

@@ -68,6 +68,7 @@ class HostLink {
   bool settle_loans(const Reply& reply);
   // What greet() has agreed on, of what this link can.
   std::vector<std::string> agreed(const Hello& hello) const;
+  bool by_socket() const { return route().config.transport == "socket"; }
   void open_doors(const std::string& path);
   void share_memory(UniqueFd socket);
   void share_memory_over_channel();

@@ -171,7 +171,8 @@ struct PluginConfig {
   std::string on_poison = "identity";  // identity | skip | abort
   bool check_finite = false;           // scan outputs for NaN and Inf
   LimitsConfig limits;
-  std::string python;  // interpreter, absolute; empty for a native plugin
+  std::string transport = "auto";  // auto | socket: never a ring, nor shared memory
+  std::string python;              // interpreter, absolute; empty for a native plugin
   // How `use` was resolved.
   std::string language;    // python | cpp
   std::string file;        // .py file, package folder or .so, absolute; empty for a module
@@ -190,6 +191,7 @@ struct PluginConfig {
     field("on_poison", self.on_poison);
     field("check_finite", self.check_finite);
     field("limits", self.limits);
+    field("transport", self.transport);
     field("python", self.python);
     field("language", self.language);
     field("file", self.file);

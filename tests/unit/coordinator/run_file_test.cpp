@@ -89,6 +89,7 @@ TEST_F(GoodRunFile, ReadsEveryKeyOfAPlugin) {
     on_poison: skip
     check: finite
     limits: {memory: 2GiB, cpu: 2, open_files: 256}
+    transport: socket
     python: ./python
 )"));
   ASSERT_EQ(config.plugins.size(), 1U);
@@ -110,6 +111,7 @@ TEST_F(GoodRunFile, ReadsEveryKeyOfAPlugin) {
   EXPECT_EQ(plugin.limits.memory_bytes, std::int64_t{2} << 30);
   EXPECT_EQ(plugin.limits.cpu, 2);
   EXPECT_EQ(plugin.limits.open_files, 256);
+  EXPECT_EQ(plugin.transport, "socket");
   EXPECT_EQ(plugin.python, (folder() / "python").string());
 }
 
