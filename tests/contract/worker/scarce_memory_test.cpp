@@ -1,4 +1,5 @@
 // Hosts that run out of what shared memory is made of, in real processes.
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -14,7 +15,7 @@ namespace {
 
 constexpr std::size_t kMiB = std::size_t{1} << 20;
 
-PluginConfig inverting(const std::string& language) {
+PluginConfig inverting(const std::string& language, const std::string& how = "mutable") {
   PluginConfig config;
   config.name = "Tensors";
   config.language = language;
@@ -24,6 +25,7 @@ PluginConfig inverting(const std::string& language) {
     config.file = BULKHEAD_BUILD_DIR "/tests/plugins/tensors.so";
     config.class_name.clear();
   }
+  config.with["how"] = how;
   return config;
 }
 
@@ -115,6 +117,46 @@ TEST_P(ScarceMemory, WithoutSharedMemoryBytesAreSent) {
   expect_sent(call());
 }
 
+std::size_t available_bytes() {
+  std::ifstream lines("/proc/meminfo");
+  for (std::string name, unit; lines >> name;) {
+    std::size_t kib = 0;
+    lines >> kib >> unit;
+    if (name == "MemAvailable:") return kib << 10;
+  }
+  return 0;
+}
+
+class LargeBatch : public testing::TestWithParam<std::string> {};
+
+TEST_P(LargeBatch, OfMoreBytesThan32BitsCount) {
+  constexpr std::size_t kCount = (std::size_t{1} << 30) + 3;
+  constexpr std::size_t kSize = kCount * sizeof(float);
+  // Minutes on a machine whose own memory is virtual.
+  if (std::getenv("BULKHEAD_TEST_LARGE") == nullptr) GTEST_SKIP() << "only with BULKHEAD_TEST_LARGE set";
+  if (available_bytes() < 3 * kSize) GTEST_SKIP() << "there are no " << 3 * (kSize >> 30) << " GiB to spare";
+  EventLoop loop;
+  Arena arena(2 * kSize);
+  PluginConfig config = inverting(GetParam(), "ends");
+  config.deadline_seconds = 300;
+  RealHost host(loop, arena, std::move(config));
+  Result<Slot> slot = arena.allocate(kSize);
+  ASSERT_TRUE(slot.ok()) << slot.error().message;
+  slot->data[kSize / 2] = std::byte{7};
+  slot->data[kSize - 2] = std::byte{9};
+  const Batch batch{{"x", DType::kFloat32, {static_cast<std::int64_t>(kCount)}, slot->blob()}};
+  host.begin("transform_train_batch", batch);
+  ASSERT_EQ(host.wait(std::chrono::seconds(300)), 1) << host.fault();
+  ASSERT_EQ(host.last().kind, Outcome::Kind::kAnswer) << host.last().reason;
+  const Blob& out = host.last().batch.at(0).bytes;
+  ASSERT_EQ(out.size, kSize);
+  EXPECT_TRUE(out.data[0] == std::byte{0xFF} && out.data[kSize - 1] == std::byte{0xFF});
+  EXPECT_TRUE(out.data[1] == std::byte{0} && out.data[kSize / 2] == std::byte{7} &&
+              out.data[kSize - 2] == std::byte{9});
+}
+
+INSTANTIATE_TEST_SUITE_P(Languages, LargeBatch, testing::Values("cpp", "python"),
+                         [](const auto& chosen) { return chosen.param; });
 INSTANTIATE_TEST_SUITE_P(Languages, ScarceMemory, testing::Values("cpp", "python"),
                          [](const auto& chosen) { return chosen.param; });
 

@@ -30,6 +30,9 @@ class Tensors(Plugin):
             if self.how == "mutable":
                 out = batch.mutable(name)
                 out[...] = inverted(out)
+            elif self.how == "ends":
+                out = batch.mutable(name).reshape(-1).view(np.uint8)
+                out[0], out[-1] = ~out[0], ~out[-1]
             elif self.how == "strided":
                 batch[name] = strided(inverted(batch[name]))
             else:

@@ -127,5 +127,16 @@ def test_too_many_tensors_are_refused():
         batch.output()
 
 
+def test_a_batch_that_no_message_holds_is_refused(monkeypatch):
+    monkeypatch.setattr("bulkhead.wire.MAX_FRAMES", 4)
+    batch = make_batch()
+    for name in "abc":
+        batch[name] = np.zeros(1 << 20, np.uint8)
+    assert len(batch.output()[0]) == 3
+    batch["d"] = np.zeros(1, np.uint8)
+    with pytest.raises(ValueError, match="the batch is larger than the 3 MiB that a message can hold"):
+        batch.output()
+
+
 def test_it_describes_itself():
     assert repr(make_batch(x=np.zeros((2, 3), np.int64))) == "Batch(x int64[2, 3])"
