@@ -1,7 +1,8 @@
 """What a call of a plugin in another process costs, side by side: a C++ host, a Python host with numpy, one with torch,
-and the same done with what people use instead: cppzmq with the tensor as a frame, gRPC, a DataLoader (one way: its
-worker gets an index and sends a tensor), a Ray actor, iceoryx.  A call carries a float32 tensor, to each element of
-which the other process adds one; the first and the last that come back are checked.
+the first two through a socket, as between machines, and the same done with what people use instead: cppzmq with the
+tensor as a frame, gRPC, a DataLoader (one way: its worker gets an index and sends a tensor), a Ray actor, iceoryx.  A
+call carries a float32 tensor, to each element of which the other process adds one; the first and the last that come
+back are checked.
 
 Free placement lets the kernel put the processes where it likes; same_cpu pins all of them to CPU 0.  The cases take
 turns, round after round.  Run it while nothing else runs: a wake-up is a matter of who else wants the CPU.
@@ -25,7 +26,7 @@ import side_by_side
 
 BUILT = side_by_side.ROOT / "build/release/tests/bench"
 PEERS = side_by_side.ROOT / "tests/bench/peers"
-OURS = ["bulkhead-cpp", "bulkhead-py", "bulkhead-py-torch", "zmq-inline"]
+OURS = ["bulkhead-cpp", "bulkhead-py", "bulkhead-py-torch", "bulkhead-cpp-socket", "bulkhead-py-socket", "zmq-inline"]
 PROGRAMS = {"grpc-cpp": BUILT / "bench_grpc", "iceoryx": BUILT / "bench_iceoryx"}
 MODULES = {"dataloader": PEERS / "dataloader.py", "ray": PEERS / "ray_actor.py"}
 CASES = [*OURS, "grpc-cpp", "dataloader", "ray", "iceoryx"]

@@ -7,10 +7,12 @@
 // one in place; BYTES 0 calls on_step_end, without a batch.  The first and the
 // last element that come back are checked.  CASE: bulkhead-cpp, bulkhead-py,
 // bulkhead-py-torch (the host's Python is $BULKHEAD_BENCH_PYTHON, which then
-// must have torch), zmq-inline (cppzmq as it is: three frames there, three back).
+// must have torch), each with -socket behind it for `transport: socket`, and
+// zmq-inline (cppzmq as it is: three frames there, three back).
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <zmq.hpp>
@@ -25,9 +27,14 @@ namespace {
 
 // ----- bulkhead -----
 
-PluginConfig add_one(const std::string& name) {
+PluginConfig add_one(std::string name) {
+  constexpr std::string_view kSocket = "-socket";
   PluginConfig config;
   config.name = "add_one";
+  if (name.ends_with(kSocket)) {
+    config.transport = "socket";
+    name.resize(name.size() - kSocket.size());
+  }
   const bool is_native = name == "bulkhead-cpp";
   config.language = is_native ? "cpp" : "python";
   config.file = is_native ? BULKHEAD_BUILD_DIR "/tests/bench/add_one.so"

@@ -112,6 +112,26 @@ TEST(Places, WhatIsNamedStaysUntilItIsGivenBack) {
   EXPECT_FALSE(ends.here->given_back(unused).ok()) << "once for each time it was named";
 }
 
+TEST(Places, PlacesMayOverlap) {
+  Ends ends;
+  const Blob bytes = filled(ends.arena, kMiB, 4);
+  Call call = call_with(bytes);
+  call.batch.push_back(call.batch[0]);
+  call.batch[1].name = "again";
+  call.batch[1].bytes.data += 64;
+  call.batch[1].bytes.size -= 64;
+  call.batch[1].shape = {static_cast<std::int64_t>(kMiB / 4 - 16)};
+  {
+    const Result<Message> found = decode(encode(call, &*ends.here), &*ends.there);
+    ASSERT_TRUE(found.ok()) << found.error().message;
+    const Batch& batch = std::get<Call>(*found).batch;
+    EXPECT_EQ(batch.at(1).bytes.data, batch.at(0).bytes.data + 64);
+  }
+  const std::vector<Place> unused = ends.there->take_unused();
+  EXPECT_EQ(unused.size(), 2u);
+  EXPECT_TRUE(ends.here->given_back(unused).ok()) << "each by itself";
+}
+
 TEST(Places, LeasesEndOnAnyThread) {
   Ends ends;
   const Blob bytes = filled(ends.arena, kMiB, 1);
