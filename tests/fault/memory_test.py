@@ -17,7 +17,7 @@ def weights(run):
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_batches_travel_in_shared_memory(runs, ranks):
-    run = runs.finish(config(plugin("tenant:Halve")), ranks)
+    run = runs.finish(config(plugin("tenant:Halve", transport="auto")), ranks)
     for rank in range(ranks):
         assert json.loads((run.directory / f"segments-{rank}.json").read_text()) >= 2, "the worker's and the host's own"
 
@@ -32,7 +32,7 @@ def test_a_careless_plugin_changes_nothing(runs, name):
 
 def test_a_plugin_that_writes_into_its_input_dies_of_it_alone(runs):
     good = runs.finish(config(plugin("tenant:Halve")))
-    careless = runs.finish(config(plugin("tenant:WritesIntoItsInput", restarts=2)))
+    careless = runs.finish(config(plugin("tenant:WritesIntoItsInput", restarts=2, transport="auto")))
     assert weights(careless) == weights(good)
     (crash,) = careless.events("crash")
     assert (crash["hook"], crash["step"]) == ("transform_train_batch", 7), crash

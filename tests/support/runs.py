@@ -3,6 +3,8 @@
 Every process of a run inherits a marker in its environment, by which it is found whatever its parent, group or
 session.  Nothing here sleeps for a guessed time: `wait_for` looks again and again until a deadline, and wakes at
 once when the run ends.
+
+With BULKHEAD_TEST_TRANSPORT=socket every plugin that does not say otherwise is called through a socket.
 """
 
 import contextlib
@@ -26,6 +28,7 @@ BULKHEAD = BUILD / "coordinator" / "bulkhead"
 WORKER = BUILD / "worker" / "bulkhead-worker"
 DATA = ROOT / "tests" / "data"
 PLUGIN_FOLDERS = [ROOT / "tests" / place / "plugins" for place in ("fault", "conformance", "support")]
+TRANSPORT = os.environ.get("BULKHEAD_TEST_TRANSPORT")
 PATIENCE = 90.0  # seconds; a run takes two or three where nobody else computes
 _LOOK = 0.01  # seconds between two looks at a condition
 _MARKER = "BULKHEAD_TEST_RUN"
@@ -61,6 +64,8 @@ def plugin(use, name=None, *, restarts=None, then=None, given=None, **keys):
     stem, _, class_name = use.partition(":")
     path = next((folder / f"{stem}.py" for folder in PLUGIN_FOLDERS if (folder / f"{stem}.py").exists()), None)
     entry = {"use": f"{path}:{class_name}" if class_name and path else use, **keys}
+    if TRANSPORT is not None:
+        entry.setdefault("transport", TRANSPORT)
     if name is not None:
         entry["name"] = name
     if given is not None:
