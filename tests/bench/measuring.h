@@ -17,7 +17,6 @@
 #include <sched.h>
 #include <string>
 #include <string_view>
-#include <sys/mman.h>
 #include <unistd.h>
 #include <vector>
 

@@ -7,13 +7,11 @@
 //
 // Usage as in bench/measuring.h, CASE iceoryx.
 #include <csignal>
-#include <cstdio>
 #include <fstream>
 #include <iceoryx_posh/popo/untyped_client.hpp>
 #include <iceoryx_posh/popo/untyped_server.hpp>
 #include <iceoryx_posh/popo/wait_set.hpp>
 #include <iceoryx_posh/runtime/posh_runtime.hpp>
-#include <memory>
 #include <string>
 #include <sys/prctl.h>
 #include <utility>
@@ -50,8 +48,8 @@ size = 67174400
 count = 6
 )";
 
-template <typename Result>
-void check(Result&& result, const char* what) {
+template <typename Expected>
+void check(Expected&& result, const char* what) {
   result.or_else([&](auto& error) { CHECK(false, what + std::to_string(static_cast<int>(error))); });
 }
 

@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from bulkhead import Batch  # noqa: E402
+from bulkhead import Batch, wire  # noqa: E402
 
 
 def make_batch():
@@ -53,3 +53,29 @@ def test_assigning_the_input_keeps_it():
     batch = make_batch()
     batch.torch()["x"] = batch.torch()["x"]
     assert batch.output()[1] == ["x", "h"]
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (5,), (2, 1, 2, 1, 2, 1, 2, 3)])
+@pytest.mark.parametrize("dtype", wire.DTYPES)
+def test_every_type_in_every_shape(dtype, shape):
+    count, itemsize = int(np.prod(shape)), wire.DTYPES[dtype].itemsize
+    data = (np.arange(count * itemsize) % 2).astype(np.uint8).tobytes()
+    batch = Batch([("x", dtype, shape, data)])
+    given = batch.torch()["x"]
+    assert tuple(given.shape) == shape and str(given.dtype) == f"torch.{dtype}"
+    back = tuple(reversed(range(len(shape))))
+    batch["turned"] = given.permute(back).contiguous().permute(back)
+    batch["gaps"] = torch.stack([given, given], -1)[..., 1]
+    batch.torch().mutable("x")
+    changed, kept, payloads = batch.output()
+    assert [(tensor["dtype"], tuple(tensor["shape"])) for tensor in changed] == [(dtype, shape)] * 3 and kept == []
+    assert [payload.tobytes() for payload in payloads] == [data] * 3
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128", "uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2"])
+def test_what_is_no_type_of_a_tensor_is_refused_with_a_sentence(dtype):
+    if not hasattr(torch, dtype):
+        pytest.skip(f"torch {torch.__version__} has no {dtype}")
+    batch = make_batch()
+    with pytest.raises(TypeError, match=rf'batch\["c"\] has type torch.{dtype}, which is not carried'):
+        batch["c"] = torch.zeros(3, dtype=getattr(torch, dtype))
