@@ -16,6 +16,7 @@
 #include "communicator.h"
 #include "data/dataset.h"
 #include "data/sampler.h"
+#include "device_numbers.h"
 #include "epoch_plan.h"
 #include "gradient_reducer.h"
 #include "models/model.h"
@@ -79,7 +80,7 @@ class TrainingLoop {
   Result<TrainingEnd> run_all(std::vector<PendingBatch> batches);
   Status run_epoch();
   Status train_step();
-  Result<Agreement> step_optimizer(const RankReport& report, double weight);
+  Result<Agreement> step_optimizer(RankReport& report, double weight);
   Status boundary(const Agreement& agreement);
   bool decide_end(const Agreement& agreement);
   Status finish();
@@ -95,8 +96,9 @@ class TrainingLoop {
   void want_batches(std::int64_t step);
   void prime_transforms();
   bool take_up(std::vector<PendingBatch> batches);
-  Result<double> run_micro_batch(std::int64_t micro, RankReport& report);
-  void tell_micro_batch(std::int64_t micro, double loss, double accuracy);
+  Status run_micro_batch(std::int64_t micro, RankReport& report);
+  void tell_micro_batch(std::int64_t micro, const Losses& losses);
+  std::vector<double> add_losses(RankReport& report);
   TensorBatch raw_batch(std::int64_t step, std::int64_t micro);
   Batch raw_input(std::int64_t step, std::int64_t micro);
   // What came out of the chain that ends in `hook`, or `raw()`, skipped, where it cannot be used.
@@ -155,6 +157,13 @@ class TrainingLoop {
   std::string interrupt_;  // not empty: an end was asked for, and why
   Batch weights_;          // ctx.load_weights of this rank, until the ranks have agreed
   RankReport carried_;     // replies collected before their step's exchange
+  struct MicroBatch {
+    double weight = 0;
+    std::int64_t labels = 0;
+    bool skipped = false;
+  };
+  std::vector<MicroBatch> micros_;  // of this step; their loss and correct labels are in numbers_
+  DeviceNumbers numbers_;
   std::int64_t validated_at_ = -1;
   std::int64_t saved_at_ = -1;
   std::int64_t logged_due_ = 0;

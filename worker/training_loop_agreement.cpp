@@ -174,6 +174,7 @@ Status TrainingLoop::load_weights(std::int64_t root) {
     parameter.copy_(value);
   }
   parts_.optimizer.forget(loaded);
+  parts_.optimizer.refresh_copies();
   if (parts_.facts.is_main) {
     outlets_.event("load_weights", {{"step", state_.step}, {"parameters", loaded.size()}});
   }

@@ -98,7 +98,7 @@ Result<TensorBatch> TrainingLoop::usable(TakenBatch taken, std::string_view hook
   return batch;
 }
 
-Result<double> TrainingLoop::run_micro_batch(std::int64_t micro, RankReport& report) {
+Status TrainingLoop::run_micro_batch(std::int64_t micro, RankReport& report) {
   bool skip = false;
   Result<TensorBatch> batch = next_batch(micro, skip, report);
   if (!batch) return batch.error();
@@ -107,28 +107,42 @@ Result<double> TrainingLoop::run_micro_batch(std::int64_t micro, RankReport& rep
   const bool by_labels = parts_.data_facts.kind == DataKind::kRows;
   const double weight = skip ? 0 : by_labels ? static_cast<double>(losses.count) : 1;
   const bool last = micro + 1 == plan_.accumulate_of(state_.step);
-  if (Status done = parts_.reducer.backward(losses.loss, weight, last); !done) return done.error();
-  const double loss = losses.loss.item<double>();
-  const double correct = losses.correct.item<double>();
-  tell_micro_batch(micro, loss, correct / static_cast<double>(losses.count));
-  if (skip) {
-    ++state_.skipped;
-    return weight;
-  }
-  ++state_.trained;
-  report.weight += weight;
-  report.loss_sum += weight * loss;
-  report.correct += correct;
-  report.labels += static_cast<double>(losses.count);
-  return weight;
+  if (Status done = parts_.reducer.backward(losses.loss, weight, last); !done) return done;
+  tell_micro_batch(micro, losses);
+  numbers_.add(losses.loss);
+  numbers_.add(losses.correct);
+  micros_.push_back({weight, losses.count, skip});
+  ++(skip ? state_.skipped : state_.trained);
+  return ok_status();
 }
 
-void TrainingLoop::tell_micro_batch(std::int64_t micro, double loss, double accuracy) {
+// Waits for the device.  What is left: numbers that were added behind the
+// micro-batches'.
+std::vector<double> TrainingLoop::add_losses(RankReport& report) {
+  std::vector<double> numbers = numbers_.read();
+  std::size_t at = 0;
+  for (const MicroBatch& micro : std::exchange(micros_, {})) {
+    const double loss = numbers[at++];
+    const double correct = numbers[at++];
+    if (micro.skipped) continue;
+    report.weight += micro.weight;
+    report.loss_sum += micro.weight * loss;
+    report.correct += correct;
+    report.labels += static_cast<double>(micro.labels);
+  }
+  numbers.erase(numbers.begin(), numbers.begin() + static_cast<std::ptrdiff_t>(at));
+  return numbers;
+}
+
+// Only where a plugin listens is the device waited for.
+void TrainingLoop::tell_micro_batch(std::int64_t micro, const Losses& losses) {
   const bool last = micro + 1 == plan_.accumulate_of(state_.step);
   for (const char* hook : {"on_backward_end", "on_substep_end"}) {
     if ((last && hook == std::string_view("on_substep_end")) || !plugins_.has(hook)) continue;
     HookContext told = context(state_.step);
-    told.rank.metrics = told.job.metrics = {{"loss", loss}, {"accuracy", accuracy}};
+    told.rank.metrics =
+        told.job.metrics = {{"loss", losses.loss.item<double>()},
+                            {"accuracy", losses.correct.item<double>() / static_cast<double>(losses.count)}};
     told.rank.micro_batch = told.job.micro_batch = micro;
     plugins_.notify(hook, told, state_.step + 1);
   }
