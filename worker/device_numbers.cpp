@@ -3,7 +3,7 @@
 #include <utility>
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/stack.h>
+#include <ATen/ops/cat.h>
 #include <c10/core/CachingDeviceAllocator.h>
 
 namespace bulkhead {
@@ -12,14 +12,20 @@ void DeviceNumbers::add(const at::Tensor& number) {
   if (device_.is_cpu()) {
     known_.push_back(number.item<double>());
   } else {
-    queued_.push_back(number.detach().to(device_, at::kDouble));
+    queued_.push_back(number.detach().to(device_, at::kDouble).reshape({1}));
   }
 }
 
+at::Tensor DeviceNumbers::take() {
+  const at::NoGradGuard no_grad;
+  return at::cat(std::exchange(queued_, {}));
+}
+
+void DeviceNumbers::put(const at::Tensor& numbers) { queued_.push_back(numbers); }
+
 std::vector<double> DeviceNumbers::read() {
   if (queued_.empty()) return std::exchange(known_, {});
-  const at::NoGradGuard no_grad;
-  const at::Tensor all = at::stack(std::exchange(queued_, {})).cpu();
+  const at::Tensor all = take().cpu();
   const auto* values = all.const_data_ptr<double>();
   return {values, values + all.numel()};
 }

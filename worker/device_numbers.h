@@ -20,6 +20,12 @@ class DeviceNumbers {
   // A 0-dim tensor of any type; on the CPU it is read now.
   void add(const at::Tensor& number);
 
+  // What was added since the last read, as one float64 tensor on the device, and
+  // forgets it: for work that is recorded.  put() adds such a tensor's numbers.
+  at::Tensor take();
+  void put(const at::Tensor& numbers);
+  void forget() { queued_.clear(); }
+
   // All that was added since the last read, in order.  Waits, once, for what is
   // queued on the device.
   std::vector<double> read();
@@ -27,7 +33,7 @@ class DeviceNumbers {
  private:
   at::Device device_;
   std::vector<double> known_;       // on the CPU
-  std::vector<at::Tensor> queued_;  // on a device: float64
+  std::vector<at::Tensor> queued_;  // on a device: float64 [n]
 };
 
 // The most memory in bytes that torch has had on `device` so far; none for the CPU.

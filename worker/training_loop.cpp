@@ -106,15 +106,12 @@ Status TrainingLoop::train_step() {
   }
 
   RankReport report = std::exchange(carried_, {});
-  parts_.reducer.start_step();
-  for (std::int64_t micro = 0; micro < plan_.accumulate_of(state_.step); ++micro) {
-    if (Status done = run_micro_batch(micro, report); !done) return done;
-  }
-  Result<double> weight = parts_.reducer.finish();
+  bool updated = false;
+  Result<double> weight = run_micro_batches(report, updated);
   if (!weight) return weight.error();
   take_over(plugins_.collect(state_.step), report);
   report.interrupt = interrupt_;
-  Result<Agreement> agreement = step_optimizer(report, *weight);
+  Result<Agreement> agreement = step_optimizer(report, *weight, updated);
   if (!agreement) return agreement.error();
   return boundary(*agreement);
 }
@@ -123,7 +120,7 @@ Status TrainingLoop::train_step() {
 // hides behind the update on the CPU.  On a GPU everything is queued first, and
 // then the step's numbers are waited for, once.  A plugin that wants to hear of
 // the update with all metrics makes both wait.
-Result<Agreement> TrainingLoop::step_optimizer(RankReport& report, double weight) {
+Result<Agreement> TrainingLoop::step_optimizer(RankReport& report, double weight, bool updated) {
   StepFacts facts;
   facts.step = state_.step;
   facts.lr = lr();
@@ -144,7 +141,9 @@ Result<Agreement> TrainingLoop::step_optimizer(RankReport& report, double weight
     facts.rank_metrics = {{"loss", own.loss}, {"accuracy", own.accuracy}};
     facts.job_metrics = {{"loss", (*agreement)->loss}, {"accuracy", (*agreement)->accuracy}};
   };
-  if (queue_first) {
+  if (updated) {
+    begin_exchange();
+  } else if (queue_first) {
     Result<at::Tensor> norm = parts_.optimizer.clip_and_step(facts.lr, max_norm);
     if (!norm) return norm.error();
     numbers_.add(*norm);

@@ -25,6 +25,7 @@
 #include "protocol/event_loop.h"
 #include "protocol/messages.h"
 #include "rank_report.h"
+#include "step_graph.h"
 #include "training_state.h"
 
 namespace bulkhead {
@@ -80,7 +81,7 @@ class TrainingLoop {
   Result<TrainingEnd> run_all(std::vector<PendingBatch> batches);
   Status run_epoch();
   Status train_step();
-  Result<Agreement> step_optimizer(RankReport& report, double weight);
+  Result<Agreement> step_optimizer(RankReport& report, double weight, bool updated);
   Status boundary(const Agreement& agreement);
   bool decide_end(const Agreement& agreement);
   Status finish();
@@ -96,7 +97,20 @@ class TrainingLoop {
   void want_batches(std::int64_t step);
   void prime_transforms();
   bool take_up(std::vector<PendingBatch> batches);
-  Status run_micro_batch(std::int64_t micro, RankReport& report);
+  struct Taken {
+    TensorBatch batch;
+    bool skip = false;
+  };
+  Result<Taken> take_batch(std::int64_t micro, RankReport& report);
+  Status run_micro_batch(std::int64_t micro, const Taken& taken);
+  // The step's forward and backward passes, and, where it is replayed, the update.
+  Result<double> run_micro_batches(RankReport& report, bool& updated);
+
+  // Steps that are recorded and replayed (training_loop_recorded.cpp).
+  std::string why_not_recorded() const;
+  bool may_replay();
+  Status replay(const std::vector<Taken>& taken);
+  Status record(const std::vector<Taken>& taken);
   void tell_micro_batch(std::int64_t micro, const Losses& losses);
   std::vector<double> add_losses(RankReport& report);
   TensorBatch raw_batch(std::int64_t step, std::int64_t micro);
@@ -164,6 +178,15 @@ class TrainingLoop {
   };
   std::vector<MicroBatch> micros_;  // of this step; their loss and correct labels are in numbers_
   DeviceNumbers numbers_;
+  struct Recorded {
+    StepGraph graph;
+    std::vector<TensorBatch> inputs;  // on the device: what the graph reads
+    std::vector<MicroBatch> micros;
+    at::Tensor numbers;  // what it computes of numbers_
+  };
+  std::optional<Recorded> recorded_;
+  std::int64_t queued_steps_ = 0;        // one by one, since the start or the last change
+  std::optional<std::string> told_why_;  // the reason last logged for that; empty: steps are recorded
   std::int64_t validated_at_ = -1;
   std::int64_t saved_at_ = -1;
   std::int64_t logged_due_ = 0;

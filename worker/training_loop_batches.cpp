@@ -98,11 +98,47 @@ Result<TensorBatch> TrainingLoop::usable(TakenBatch taken, std::string_view hook
   return batch;
 }
 
-Status TrainingLoop::run_micro_batch(std::int64_t micro, RankReport& report) {
-  bool skip = false;
-  Result<TensorBatch> batch = next_batch(micro, skip, report);
+Result<TrainingLoop::Taken> TrainingLoop::take_batch(std::int64_t micro, RankReport& report) {
+  Taken taken;
+  Result<TensorBatch> batch = next_batch(micro, taken.skip, report);
   if (!batch) return batch.error();
-  const Losses losses = parts_.model.forward(to_device(*batch, parts_.device));
+  taken.batch = std::move(*batch);
+  return taken;
+}
+
+Result<double> TrainingLoop::run_micro_batches(RankReport& report, bool& updated) {
+  const std::int64_t count = plan_.accumulate_of(state_.step);
+  std::vector<Taken> all;
+  if (may_replay()) {
+    for (std::int64_t micro = 0; micro < count; ++micro) {
+      Result<Taken> taken = take_batch(micro, report);
+      if (!taken) return taken.error();
+      all.push_back(std::move(*taken));
+    }
+    if (std::none_of(all.begin(), all.end(), [](const Taken& taken) { return taken.skip; })) {
+      if (Status done = replay(all); !done) return done.error();
+      updated = recorded_.has_value();
+      if (updated) return static_cast<double>(count);
+    }
+  }
+  parts_.reducer.start_step();
+  for (std::int64_t micro = 0; micro < count; ++micro) {
+    if (!all.empty()) {
+      if (Status done = run_micro_batch(micro, all[static_cast<std::size_t>(micro)]); !done)
+        return done.error();
+      continue;
+    }
+    Result<Taken> taken = take_batch(micro, report);
+    if (!taken) return taken.error();
+    if (Status done = run_micro_batch(micro, *taken); !done) return done.error();
+  }
+  ++queued_steps_;
+  return parts_.reducer.finish();
+}
+
+Status TrainingLoop::run_micro_batch(std::int64_t micro, const Taken& taken) {
+  const bool skip = taken.skip;
+  const Losses losses = parts_.model.forward(to_device(taken.batch, parts_.device));
   // Batches of rows have unequal numbers of labels, of which each counts the same.
   const bool by_labels = parts_.data_facts.kind == DataKind::kRows;
   const double weight = skip ? 0 : by_labels ? static_cast<double>(losses.count) : 1;

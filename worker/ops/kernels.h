@@ -96,14 +96,20 @@ class Adamw {
 
   explicit Adamw(std::vector<Item> items) : items_(std::move(items)) {}
 
+  // What the next update goes by.
+  void prepare(const Step& step);
+
   // Clips and updates, and writes the copies; gradients stay as they are.
-  // Returns the norm before clipping: float64, 0-dim, on the device.
-  at::Tensor step(const std::vector<at::Tensor>& gradients, const Step& step);
+  // Returns the norm before clipping: float64, 0-dim, on the device.  Queues the
+  // same work every time while the gradients stay where they are, so that it can
+  // be recorded (step_graph.h).
+  at::Tensor update(const std::vector<at::Tensor>& gradients);
 
  private:
   std::vector<Item> items_;
   std::vector<const void*> known_;  // where the gradients were when `chunks_` was made
   at::Tensor chunks_, partial_;
+  at::Tensor step_;  // AdamwStep, as bytes
 };
 
 }  // namespace bulkhead::kernels

@@ -115,7 +115,37 @@ RowLosses cross_entropy(const at::Tensor& scores, const at::Tensor& labels, doub
 
 // ----- AdamW -----
 
-at::Tensor Adamw::step(const std::vector<at::Tensor>& gradients, const Step& step) {
+namespace {
+
+// The same bytes on the device; queued, since so few are taken over at once.
+template <class T>
+void write_bytes(at::Tensor& to, const T* from, std::size_t count, at::Device device) {
+  const auto bytes = static_cast<std::int64_t>(count * sizeof(T));
+  const at::Tensor host = at::empty({bytes}, at::kByte);
+  std::memcpy(host.mutable_data_ptr(), from, static_cast<std::size_t>(bytes));
+  if (to.defined() && to.numel() == bytes) {
+    to.copy_(host, /*non_blocking=*/true);
+  } else {
+    to = host.to(device);
+  }
+}
+
+}  // namespace
+
+void Adamw::prepare(const Step& step) {
+  cuda::AdamwStep values{};
+  values.lr = static_cast<float>(step.lr);
+  values.beta1 = static_cast<float>(step.beta1);
+  values.beta2 = static_cast<float>(step.beta2);
+  values.eps = static_cast<float>(step.eps);
+  const auto number = static_cast<double>(step.number);
+  values.correction1 = static_cast<float>(1 - std::pow(step.beta1, number));
+  values.root_correction2 = static_cast<float>(std::sqrt(1 - std::pow(step.beta2, number)));
+  values.max_norm = static_cast<float>(step.max_norm);
+  write_bytes(step_, &values, 1, items_[0].parameter.device());
+}
+
+at::Tensor Adamw::update(const std::vector<at::Tensor>& gradients) {
   std::vector<const void*> places;
   for (const at::Tensor& gradient : gradients) places.push_back(gradient.const_data_ptr());
   if (places != known_) {
@@ -137,10 +167,7 @@ at::Tensor Adamw::step(const std::vector<at::Tensor>& gradients, const Step& ste
         chunks.push_back(chunk);
       }
     }
-    const auto bytes = static_cast<std::int64_t>(chunks.size() * sizeof(cuda::AdamwChunk));
-    const at::Tensor host = at::empty({bytes}, at::kByte);
-    std::memcpy(host.mutable_data_ptr(), chunks.data(), static_cast<std::size_t>(bytes));
-    chunks_ = host.to(items_[0].parameter.device());
+    write_bytes(chunks_, chunks.data(), chunks.size(), items_[0].parameter.device());
     partial_ = floats(static_cast<std::int64_t>(chunks.size()), items_[0].parameter);
     known_ = std::move(places);
   }
@@ -149,16 +176,8 @@ at::Tensor Adamw::step(const std::vector<at::Tensor>& gradients, const Step& ste
   const auto stream = at::cuda::getCurrentCUDAStream();
   C10_CUDA_CHECK(cuda::gradient_norm(chunks, partial_.numel(), partial_.mutable_data_ptr<float>(),
                                      norm.mutable_data_ptr<double>(), stream));
-  cuda::AdamwStep values{};
-  values.lr = static_cast<float>(step.lr);
-  values.beta1 = static_cast<float>(step.beta1);
-  values.beta2 = static_cast<float>(step.beta2);
-  values.eps = static_cast<float>(step.eps);
-  const auto number = static_cast<double>(step.number);
-  values.correction1 = static_cast<float>(1 - std::pow(step.beta1, number));
-  values.root_correction2 = static_cast<float>(std::sqrt(1 - std::pow(step.beta2, number)));
-  values.max_norm = static_cast<float>(step.max_norm);
-  C10_CUDA_CHECK(cuda::adamw(chunks, partial_.numel(), norm.const_data_ptr<double>(), values, stream));
+  C10_CUDA_CHECK(cuda::adamw(chunks, partial_.numel(), norm.const_data_ptr<double>(),
+                             static_cast<const cuda::AdamwStep*>(step_.const_data_ptr()), stream));
   return norm;
 }
 

@@ -139,10 +139,20 @@ Result<at::Tensor> Optimizer::clip_and_step(double lr, double max_norm) {
     return at::scalar_tensor(norm, at::kDouble);
   }
   return catching("the optimizer step", ErrorCode::kFailed, [&]() -> Result<at::Tensor> {
+    prepare_step(lr, max_norm);
+    return queue_step();
+  });
+}
+
+void Optimizer::prepare_step(double lr, double max_norm) {
+  ++steps_;
+  fused_->prepare({lr, config_.beta1, config_.beta2, config_.eps, steps_, max_norm});
+}
+
+Result<at::Tensor> Optimizer::queue_step() {
+  return catching("the optimizer step", ErrorCode::kFailed, [&]() -> Result<at::Tensor> {
     const c10::NoGradGuard no_grad;
-    ++steps_;
-    return fused_->step(gradients_of(fused_order_),
-                        {lr, config_.beta1, config_.beta2, config_.eps, steps_, max_norm});
+    return fused_->update(gradients_of(fused_order_));
   });
 }
 

@@ -45,6 +45,13 @@ class Optimizer {
   // stay unscaled, and the norm's sum is in float32 parts.
   Result<at::Tensor> clip_and_step(double lr, double max_norm);
 
+  // clip_and_step in two, where is_fused(): what the next update goes by, and the
+  // update, which queues the same work every time while gradients stay where they
+  // are, so that it can be recorded and replayed (step_graph.h).
+  bool is_fused() const { return fused_.has_value(); }
+  void prepare_step(double lr, double max_norm);
+  Result<at::Tensor> queue_step();
+
   // Writes the copies anew: the parameters were changed by somebody else.
   void refresh_copies();
 

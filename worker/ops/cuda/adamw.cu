@@ -51,7 +51,8 @@ struct Rule {
   }
 };
 
-__global__ void update(const AdamwChunk* chunks, const double* norm, AdamwStep step) {
+__global__ void update(const AdamwChunk* chunks, const double* norm, const AdamwStep* given) {
+  const AdamwStep step = *given;
   const AdamwChunk chunk = chunks[blockIdx.x];
   const double length = *norm;
   Rule rule{1, 1 - step.lr * chunk.weight_decay, step.lr / step.correction1, step};
@@ -88,7 +89,7 @@ cudaError_t gradient_norm(const AdamwChunk* chunks, std::int64_t count, float* p
   return cudaGetLastError();
 }
 
-cudaError_t adamw(const AdamwChunk* chunks, std::int64_t count, const double* norm, const AdamwStep& step,
+cudaError_t adamw(const AdamwChunk* chunks, std::int64_t count, const double* norm, const AdamwStep* step,
                   cudaStream_t stream) {
   update<<<static_cast<unsigned>(count), kThreads, 0, stream>>>(chunks, norm, step);
   return cudaGetLastError();

@@ -87,6 +87,7 @@ inline constexpr std::int64_t kChunk = 1 << 16;
 cudaError_t gradient_norm(const AdamwChunk* chunks, std::int64_t count, float* partial, double* norm,
                           cudaStream_t stream);
 
+// In device memory too, so that a recorded step can be replayed with the next one's.
 struct AdamwStep {
   float lr, beta1, beta2, eps;
   float correction1, root_correction2;  // 1 − β1ᵗ and √(1 − β2ᵗ)
@@ -94,7 +95,7 @@ struct AdamwStep {
 };
 // One update, gradients scaled by min(1, max_norm / (norm + 1e-6)); by 1 where
 // the norm is not finite.
-cudaError_t adamw(const AdamwChunk* chunks, std::int64_t count, const double* norm, const AdamwStep& step,
+cudaError_t adamw(const AdamwChunk* chunks, std::int64_t count, const double* norm, const AdamwStep* step,
                   cudaStream_t stream);
 
 }  // namespace bulkhead::cuda
