@@ -4,7 +4,9 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 namespace bulkhead {
 
@@ -23,11 +25,24 @@ at::Tensor DeviceNumbers::take() {
 
 void DeviceNumbers::put(const at::Tensor& numbers) { queued_.push_back(numbers); }
 
+void DeviceNumbers::send() {
+  if (device_.is_cpu()) return;
+  const at::Tensor all = take();
+  Sent sent{at::empty(all.sizes(), at::TensorOptions(at::kDouble).pinned_memory(true)),
+            c10::Event(device_.type())};
+  sent.numbers.copy_(all, /*non_blocking=*/true);
+  sent.arrived.record(c10::impl::VirtualGuardImpl(device_.type()).getStream(device_));
+  sent_.push_back(std::move(sent));
+}
+
 std::vector<double> DeviceNumbers::read() {
-  if (queued_.empty()) return std::exchange(known_, {});
-  const at::Tensor all = take().cpu();
-  const auto* values = all.const_data_ptr<double>();
-  return {values, values + all.numel()};
+  if (device_.is_cpu()) return std::exchange(known_, {});
+  if (sent_.empty()) send();
+  const Sent sent = std::move(sent_.front());
+  sent_.pop_front();
+  sent.arrived.synchronize();
+  const auto* values = sent.numbers.const_data_ptr<double>();
+  return {values, values + sent.numbers.numel()};
 }
 
 std::optional<std::int64_t> peak_memory(at::Device device) {

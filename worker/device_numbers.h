@@ -6,10 +6,12 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Event.h>
 
 namespace bulkhead {
 
@@ -26,14 +28,22 @@ class DeviceNumbers {
   void put(const at::Tensor& numbers);
   void forget() { queued_.clear(); }
 
-  // All that was added since the last read, in order.  Waits, once, for what is
-  // queued on the device.
+  // Starts to bring to the host what was added since the last send().
+  void send();
+
+  // What the oldest send() sent (which is called here where it was not), in order.
+  // Waits for what was queued on the device before it, and no longer.
   std::vector<double> read();
 
  private:
   at::Device device_;
   std::vector<double> known_;       // on the CPU
   std::vector<at::Tensor> queued_;  // on a device: float64 [n]
+  struct Sent {
+    at::Tensor numbers;  // pinned
+    c10::Event arrived;
+  };
+  std::deque<Sent> sent_;
 };
 
 // The most memory in bytes that torch has had on `device` so far; none for the CPU.

@@ -1,4 +1,4 @@
-// The work of a training step on a GPU, recorded once and replayed: one launch
+// A part of a training step on a GPU, recorded once and replayed: one launch
 // instead of hundreds.
 //
 // What is recorded reads and writes the same memory every time, waits for

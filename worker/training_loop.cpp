@@ -101,17 +101,17 @@ Status TrainingLoop::train_step() {
   for (std::size_t stage = 0; stage < prefetch_.size(); ++stage)
     submit_transforms(stage, state_.step + prefetch_[stage]);
   if (!prefetch_.empty()) {
-    want_batches(state_.step);
+    if (!launched_ahead_ && taken_ahead_.empty()) want_batches(state_.step);
     if (prefetch_.back() > 0 && state_.step + 1 < epoch_end_step()) want_batches(state_.step + 1);
   }
 
   RankReport report = std::exchange(carried_, {});
-  bool updated = false;
-  Result<double> weight = run_micro_batches(report, updated);
+  bool replayed = false;
+  Result<double> weight = run_micro_batches(report, replayed);
   if (!weight) return weight.error();
   take_over(plugins_.collect(state_.step), report);
   report.interrupt = interrupt_;
-  Result<Agreement> agreement = step_optimizer(report, *weight, updated);
+  Result<Agreement> agreement = step_optimizer(report, *weight, replayed);
   if (!agreement) return agreement.error();
   return boundary(*agreement);
 }
@@ -120,10 +120,10 @@ Status TrainingLoop::train_step() {
 // hides behind the update on the CPU.  On a GPU everything is queued first, and
 // then the step's numbers are waited for, once.  A plugin that wants to hear of
 // the update with all metrics makes both wait.
-Result<Agreement> TrainingLoop::step_optimizer(RankReport& report, double weight, bool updated) {
+Result<Agreement> TrainingLoop::step_optimizer(RankReport& report, double weight, bool replayed) {
   StepFacts facts;
   facts.step = state_.step;
-  facts.lr = lr();
+  facts.lr = lr(state_.step);
   const double max_norm = parts_.config.optimizer.grad_clip;
   const bool told = plugins_.has("on_optimizer_step_start");
   const bool queue_first = parts_.device.is_cuda() && !told && weight > 0;
@@ -141,12 +141,15 @@ Result<Agreement> TrainingLoop::step_optimizer(RankReport& report, double weight
     facts.rank_metrics = {{"loss", own.loss}, {"accuracy", own.accuracy}};
     facts.job_metrics = {{"loss", (*agreement)->loss}, {"accuracy", (*agreement)->accuracy}};
   };
-  if (updated) {
-    begin_exchange();
-  } else if (queue_first) {
-    Result<at::Tensor> norm = parts_.optimizer.clip_and_step(facts.lr, max_norm);
+  if (queue_first) {
+    Result<at::Tensor> norm =
+        replayed ? replay_update(facts.lr, max_norm) : parts_.optimizer.clip_and_step(facts.lr, max_norm);
     if (!norm) return norm.error();
     numbers_.add(*norm);
+    numbers_.send();
+    if (replayed && may_go_ahead(report)) {
+      if (Status done = go_ahead(); !done) return done.error();
+    }
     begin_exchange();
   } else {
     begin_exchange();

@@ -127,9 +127,9 @@ void TrainingLoop::set(const std::vector<Setting>& settings, std::int64_t accumu
   }
 }
 
-double TrainingLoop::lr() const {
+double TrainingLoop::lr(std::int64_t step) const {
   return state_.settings.lr.value_or(
-      lr_at(state_.step, parts_.config.schedule, parts_.config.optimizer.lr, schedule_steps_));
+      lr_at(step, parts_.config.schedule, parts_.config.optimizer.lr, schedule_steps_));
 }
 
 // ----- Weights from a plugin -----

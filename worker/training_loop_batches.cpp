@@ -74,10 +74,11 @@ Batch TrainingLoop::raw_input(std::int64_t step, std::int64_t micro) {
   return parts_.dataset->raw_samples(Split::kTrain, sampler_.indices(state_.epoch, batch));
 }
 
-Result<TensorBatch> TrainingLoop::next_batch(std::int64_t micro, bool& skip, RankReport& report) {
-  const auto raw = [&] { return raw_batch(state_.step, micro); };
+Result<TensorBatch> TrainingLoop::next_batch(std::int64_t step, std::int64_t micro, bool& skip,
+                                             RankReport& report) {
+  const auto raw = [&] { return raw_batch(step, micro); };
   if (prefetch_.empty()) return raw();
-  TakenBatch taken = plugins_.take({Phase::kTrain, state_.step, micro});
+  TakenBatch taken = plugins_.take({Phase::kTrain, step, micro});
   if (taken.dead_letter) ++state_.dead_lettered;
   return usable(std::move(taken), plugins_.last_hook(Phase::kTrain), raw, skip, report);
 }
@@ -98,28 +99,33 @@ Result<TensorBatch> TrainingLoop::usable(TakenBatch taken, std::string_view hook
   return batch;
 }
 
-Result<TrainingLoop::Taken> TrainingLoop::take_batch(std::int64_t micro, RankReport& report) {
+Result<TrainingLoop::Taken> TrainingLoop::take_batch(std::int64_t step, std::int64_t micro,
+                                                     RankReport& report) {
   Taken taken;
-  Result<TensorBatch> batch = next_batch(micro, taken.skip, report);
+  Result<TensorBatch> batch = next_batch(step, micro, taken.skip, report);
   if (!batch) return batch.error();
   taken.batch = std::move(*batch);
   return taken;
 }
 
-Result<double> TrainingLoop::run_micro_batches(RankReport& report, bool& updated) {
+Result<double> TrainingLoop::run_micro_batches(RankReport& report, bool& replayed) {
   const std::int64_t count = plan_.accumulate_of(state_.step);
-  std::vector<Taken> all;
+  replayed = std::exchange(launched_ahead_, false);
+  if (replayed) {
+    count_replayed();
+    return static_cast<double>(count);
+  }
+  std::vector<Taken> all = std::exchange(taken_ahead_, {});
   if (may_replay()) {
-    for (std::int64_t micro = 0; micro < count; ++micro) {
-      Result<Taken> taken = take_batch(micro, report);
+    for (auto micro = static_cast<std::int64_t>(all.size()); micro < count; ++micro) {
+      Result<Taken> taken = take_batch(state_.step, micro, report);
       if (!taken) return taken.error();
       all.push_back(std::move(*taken));
     }
-    if (std::none_of(all.begin(), all.end(), [](const Taken& taken) { return taken.skip; })) {
-      if (Status done = replay(all); !done) return done.error();
-      updated = recorded_.has_value();
-      if (updated) return static_cast<double>(count);
-    }
+    Result<bool> done = replay(all);
+    if (!done) return done.error();
+    replayed = *done;
+    if (replayed) return static_cast<double>(count);
   }
   parts_.reducer.start_step();
   for (std::int64_t micro = 0; micro < count; ++micro) {
@@ -128,7 +134,7 @@ Result<double> TrainingLoop::run_micro_batches(RankReport& report, bool& updated
         return done.error();
       continue;
     }
-    Result<Taken> taken = take_batch(micro, report);
+    Result<Taken> taken = take_batch(state_.step, micro, report);
     if (!taken) return taken.error();
     if (Status done = run_micro_batch(micro, *taken); !done) return done.error();
   }

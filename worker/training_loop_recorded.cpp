@@ -1,4 +1,5 @@
 // Steps on a GPU as one launch: recorded from an ordinary step, and replayed.
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -51,41 +52,104 @@ bool TrainingLoop::may_replay() {
   return why.empty() && queued_steps_ >= kWarmUpSteps;
 }
 
-// Afterwards recorded_ says whether the step was done; if it could not be
-// recorded, nothing has happened, and this run no longer tries.
-Status TrainingLoop::replay(const std::vector<Taken>& taken) {
+bool TrainingLoop::is_recorded(const std::vector<Taken>& taken) const {
   bool same = recorded_ && recorded_->inputs.size() == taken.size();
-  for (std::size_t i = 0; same && i < taken.size(); ++i) same = fits(recorded_->inputs[i], taken[i].batch);
-  if (!same) {
+  for (std::size_t i = 0; same && i < taken.size(); ++i)
+    same = !taken[i].skip && fits(recorded_->inputs[i], taken[i].batch);
+  return same;
+}
+
+// Whether the passes are queued: not where a batch is skipped, nor where they
+// could not be recorded; then nothing has happened, and this run no longer tries.
+Result<bool> TrainingLoop::replay(const std::vector<Taken>& taken) {
+  if (std::any_of(taken.begin(), taken.end(), [](const Taken& one) { return one.skip; })) return false;
+  if (!is_recorded(taken)) {
     if (Status done = record(taken); !done) {
       spdlog::warn("steps are queued kernel by kernel: {}", done.error().message);
       recorded_.reset();
       queued_steps_ = std::numeric_limits<std::int64_t>::min();
-      return ok_status();
+      return false;
     }
   }
+  if (Status done = launch(state_.step, taken); !done) return done.error();
+  count_replayed();
+  return true;
+}
+
+// The staging of two steps ago has been read: that step's numbers have come.
+Status TrainingLoop::launch(std::int64_t step, const std::vector<Taken>& taken) {
+  auto& staged = recorded_->staged[step % 2];
   for (std::size_t i = 0; i < taken.size(); ++i) {
-    for (std::size_t tensor = 0; tensor < taken[i].batch.size(); ++tensor)
-      recorded_->inputs[i][tensor].value.copy_(taken[i].batch[tensor].value, /*non_blocking=*/true);
+    for (std::size_t tensor = 0; tensor < taken[i].batch.size(); ++tensor) {
+      staged[i][tensor].value.copy_(taken[i].batch[tensor].value);
+      recorded_->inputs[i][tensor].value.copy_(staged[i][tensor].value, /*non_blocking=*/true);
+    }
   }
-  parts_.optimizer.prepare_step(lr(), parts_.config.optimizer.grad_clip);
-  if (Status done = recorded_->graph.replay(); !done) return done;
-  numbers_.put(recorded_->numbers);
+  return recorded_->passes.replay();
+}
+
+void TrainingLoop::count_replayed() {
+  numbers_.put(recorded_->losses);
   micros_ = recorded_->micros;
-  state_.trained += static_cast<std::int64_t>(taken.size());
+  state_.trained += static_cast<std::int64_t>(micros_.size());
+}
+
+Result<at::Tensor> TrainingLoop::replay_update(double lr, double max_norm) {
+  parts_.optimizer.prepare_step(lr, max_norm);
+  if (Status done = recorded_->update.replay(); !done) return done.error();
+  return recorded_->norm;
+}
+
+// Whether all that the next step's passes depend on is known before this step's
+// numbers are: then the device need not wait for the host between the two.  What
+// the boundary between them does must not change what comes.  The weights stand
+// still meanwhile, as plugins may ask for them: the next update is queued when
+// their replies are there.
+bool TrainingLoop::may_go_ahead(const RankReport& report) const {
+  if (!recorded_ || !why_not_recorded().empty()) return false;
+  if (!prefetch_.empty() && prefetch_.back() == 0) return false;  // its batch comes after this step's end
+  const Agreement agreement = agree({report});
+  const Control& control = agreement.control;
+  const bool ends = !agreement.abort.empty() || !agreement.fatal.empty() || !agreement.interrupt.empty() ||
+                    control.stop || control.stop_epoch;
+  if (ends || control.save || control.validate || !control.settings.empty()) return false;
+  if (!agreement.given_up.empty() || agreement.weights_root >= 0) return false;
+  const std::int64_t next = state_.step + 1;
+  if (next >= epoch_end_step() || plan_.accumulate_of(next) != plan_.accumulate_of(state_.step)) return false;
+  const auto due = [next](std::int64_t every) { return every > 0 && next % every == 0; };
+  return !due(validate_every()) && !due(save_every());
+}
+
+// Queues the next step's passes.  What its batches' plugins said counts in its own exchange.
+Status TrainingLoop::go_ahead() {
+  const std::int64_t next = state_.step + 1;
+  for (std::int64_t micro = 0; micro < plan_.accumulate_of(next); ++micro) {
+    Result<Taken> taken = take_batch(next, micro, carried_);
+    if (!taken) return taken.error();
+    taken_ahead_.push_back(std::move(*taken));
+  }
+  if (!is_recorded(taken_ahead_)) return ok_status();
+  if (Status done = launch(next, taken_ahead_); !done) return done;
+  launched_ahead_ = true;
+  taken_ahead_.clear();
   return ok_status();
 }
 
 Status TrainingLoop::record(const std::vector<Taken>& taken) {
   recorded_.emplace();
   for (const Taken& one : taken) {
-    TensorBatch& input = recorded_->inputs.emplace_back();
-    for (const NamedTensor& tensor : one.batch)
-      input.push_back(
-          {tensor.name, at::empty_like(tensor.value, tensor.value.options().device(parts_.device))});
+    const auto room = [&one](const at::TensorOptions& where) {
+      TensorBatch batch;
+      for (const NamedTensor& tensor : one.batch)
+        batch.push_back(
+            {tensor.name, at::empty(tensor.value.sizes(), where.dtype(tensor.value.scalar_type()))});
+      return batch;
+    };
+    recorded_->inputs.push_back(room(at::TensorOptions(parts_.device)));
+    for (auto& staged : recorded_->staged) staged.push_back(room(at::TensorOptions().pinned_memory(true)));
   }
   const std::int64_t trained = state_.trained;
-  const Status recorded = recorded_->graph.record([&]() -> Status {
+  Status recorded = recorded_->passes.record([&]() -> Status {
     parts_.reducer.start_step();
     for (std::size_t i = 0; i < taken.size(); ++i) {
       const Taken one{recorded_->inputs[i], false};
@@ -93,15 +157,20 @@ Status TrainingLoop::record(const std::vector<Taken>& taken) {
     }
     Result<double> weight = parts_.reducer.finish();
     if (!weight) return weight.error();
-    Result<at::Tensor> norm = parts_.optimizer.queue_step();
-    if (!norm) return norm.error();
-    numbers_.add(*norm);
-    recorded_->numbers = numbers_.take();
+    recorded_->losses = numbers_.take();
     return ok_status();
   });
   // Nothing has been trained by that.
   state_.trained = trained;
   recorded_->micros = std::exchange(micros_, {});
+  if (recorded) {
+    recorded = recorded_->update.record([&]() -> Status {
+      Result<at::Tensor> norm = parts_.optimizer.queue_step();
+      if (!norm) return norm.error();
+      recorded_->norm = *norm;
+      return ok_status();
+    });
+  }
   if (!recorded) numbers_.forget();
   return recorded;
 }

@@ -93,9 +93,7 @@ def measure_bulkhead(work: Work, directory: Path, data: Path, options) -> dict:
                        deterministic="true" if options.deterministic else "false")
     marks = [line for line in lines_of(run) if line["step"] % work.window == 0]
     windows = [1e3 * (b["time"] - a["time"]) / (b["step"] - a["step"]) for a, b in zip(marks, marks[1:])]
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    return {"ms": windows[WARM_UP - 1:], "loss": summary["final_loss"],
-            "memory": summary.get("device_memory_bytes")}
+    return {"ms": windows[WARM_UP - 1:], "loss": marks[-1]["loss"], "memory": marks[-1].get("device_memory_bytes")}
 
 
 def peer(work: Work, mode: str, data: Path, *more: object) -> subprocess.CompletedProcess:
