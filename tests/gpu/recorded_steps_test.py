@@ -25,7 +25,7 @@ def watch(path):
 
 
 def said(run):
-    return "".join(path.read_text(encoding="utf-8") for path in (run.directory / "logs").glob("worker*"))
+    return "".join(path.read_text(encoding="utf-8") for path in (run.directory / "logs").glob("*.log"))
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
