@@ -58,11 +58,14 @@ struct GradientReducer::State {
   std::vector<std::string> names;
   std::vector<at::Tensor> tensors;        // the trainable parameters, then the weight
   std::unique_ptr<FixedReducer> reducer;  // null in a world of one
+  double total = 0;                       // weight of the step; in a world of one
+  at::Tensor flat;                        // all gradients; on a GPU in a world of one
 
   at::Tensor& weight() { return tensors.back(); }
   at::Tensor nothing() const;
   std::vector<at::Tensor> gradients();
   Status check_all_took_part();
+  void give_places();
 };
 
 GradientReducer::GradientReducer(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -95,12 +98,18 @@ Result<GradientReducer> GradientReducer::make(const std::vector<NamedTensor>& pa
 void GradientReducer::start_step() {
   // Reset, not zeroed: the Reducer's bucket views must not be written before
   // the step's own gradients are there.
+  state_->total = 0;
+  if (state_->flat.defined()) {
+    state_->flat.zero_();
+    return;
+  }
   for (at::Tensor& tensor : state_->tensors) tensor.mutable_grad().reset();
   if (state_->reducer) state_->reducer->prepare_for_forward();
 }
 
 Status GradientReducer::backward(const at::Tensor& loss, double weight, bool last_micro) {
   CHECK(std::isfinite(weight) && weight >= 0);
+  state_->total += weight;
   if (weight == 0 && !last_micro) return ok_status();
   return catching("the backward pass", ErrorCode::kUnavailable, [&]() -> Status {
     const at::AutoGradMode with_gradients(true);
@@ -115,13 +124,14 @@ Status GradientReducer::backward(const at::Tensor& loss, double weight, bool las
 
 Result<double> GradientReducer::finish() {
   return catching("averaging the gradients", ErrorCode::kFailed, [&]() -> Result<double> {
-    const double total = state_->weight().grad().item<double>();
+    const double total = state_->reducer ? state_->weight().grad().item<double>() : state_->total;
     const std::vector<at::Tensor> gradients = state_->gradients();
     if (total == 0) {
       at::_foreach_zero_(gradients);
     } else if (total != 1) {
       at::_foreach_div_(gradients, total);
     }
+    if (!state_->flat.defined()) state_->give_places();
     return total;
   });
 }
@@ -156,6 +166,26 @@ std::vector<at::Tensor> GradientReducer::State::gradients() {
   std::vector<at::Tensor> gradients;
   for (std::size_t i = 0; i + 1 < tensors.size(); ++i) gradients.push_back(tensors[i].mutable_grad());
   return gradients;
+}
+
+// What is added in place is neither allocated nor copied apart.
+void GradientReducer::State::give_places() {
+  constexpr std::int64_t kApart = 64;  // each begins on a multiple of 256 bytes
+  if (reducer || !tensors[0].is_cuda()) return;
+  std::int64_t size = 0;
+  for (const at::Tensor& tensor : tensors) {
+    if (tensor.scalar_type() != at::kFloat || !tensor.is_contiguous()) return;
+    size += (tensor.numel() + kApart - 1) / kApart * kApart;
+  }
+  const at::Tensor all = at::zeros({size}, tensors[0].options().requires_grad(false));
+  std::int64_t at = 0;
+  for (at::Tensor& tensor : tensors) {
+    at::Tensor place = all.narrow(0, at, tensor.numel()).view(tensor.sizes());
+    place.copy_(tensor.grad());
+    tensor.mutable_grad() = place;
+    at += (tensor.numel() + kApart - 1) / kApart * kApart;
+  }
+  flat = all;
 }
 
 Status GradientReducer::State::check_all_took_part() {

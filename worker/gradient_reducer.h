@@ -9,6 +9,10 @@
 // order; they are never rebuilt, because another layout sums in another order
 // and a resumed run would not be bit-equal.
 //
+// On a GPU in a world of one, all gradients lie in one buffer from the second
+// step on, which a step clears at once and to which gradients are added in place;
+// the first, where each is made anew, shows that every parameter takes part.
+//
 // Compute thread.  Must not outlive its communicator; one per model.
 #pragma once
 

@@ -15,7 +15,8 @@ TrainingLoop::TrainingLoop(Parts parts, TrainingState state, PluginClient& plugi
       outlets_(std::move(outlets)),
       sampler_(parts_.sampler_options(parts_.dataset->train_size())),
       plan_(sampler_.batches_per_epoch(), parts_.config.train.accumulate),
-      prefetch_(plugins.prefetch()) {
+      prefetch_(plugins.prefetch()),
+      numbers_(parts_.device) {
   const TrainConfig& train = parts_.config.train;
   most_steps_ = train.max_steps > 0 ? train.max_steps : std::numeric_limits<std::int64_t>::max();
   schedule_steps_ = most_steps_;
@@ -100,48 +101,67 @@ Status TrainingLoop::train_step() {
   for (std::size_t stage = 0; stage < prefetch_.size(); ++stage)
     submit_transforms(stage, state_.step + prefetch_[stage]);
   if (!prefetch_.empty()) {
-    want_batches(state_.step);
+    if (!launched_ahead_ && taken_ahead_.empty()) want_batches(state_.step);
     if (prefetch_.back() > 0 && state_.step + 1 < epoch_end_step()) want_batches(state_.step + 1);
   }
 
   RankReport report = std::exchange(carried_, {});
-  parts_.reducer.start_step();
-  for (std::int64_t micro = 0; micro < plan_.accumulate_of(state_.step); ++micro) {
-    Result<double> weight = run_micro_batch(micro, report);
-    if (!weight) return weight.error();
-  }
-  Result<double> weight = parts_.reducer.finish();
+  bool replayed = false;
+  Result<double> weight = run_micro_batches(report, replayed);
   if (!weight) return weight.error();
   take_over(plugins_.collect(state_.step), report);
   report.interrupt = interrupt_;
-  Result<Agreement> agreement = step_optimizer(report, *weight);
+  Result<Agreement> agreement = step_optimizer(report, *weight, replayed);
   if (!agreement) return agreement.error();
   return boundary(*agreement);
 }
 
-// Clipping, the update and the exchange of the ranks' reports, which hides
-// behind it unless a plugin wants to hear of the update with all metrics.
-Result<Agreement> TrainingLoop::step_optimizer(const RankReport& report, double weight) {
-  PendingGather gather = parts_.communicator->start_all_gather(to_bytes(report));
+// Clipping, the update and the exchange of the ranks' reports.  The exchange
+// hides behind the update on the CPU.  On a GPU everything is queued first, and
+// then the step's numbers are waited for, once.  A plugin that wants to hear of
+// the update with all metrics makes both wait.
+Result<Agreement> TrainingLoop::step_optimizer(RankReport& report, double weight, bool replayed) {
   StepFacts facts;
   facts.step = state_.step;
-  facts.grad_norm = parts_.optimizer.clip_grad_norm(parts_.config.optimizer.grad_clip);
-  facts.lr = lr();
+  facts.lr = lr(state_.step);
+  const double max_norm = parts_.config.optimizer.grad_clip;
+  const bool told = plugins_.has("on_optimizer_step_start");
+  const bool queue_first = parts_.device.is_cuda() && !told && weight > 0;
+  std::optional<PendingGather> gather;
+  const auto begin_exchange = [&] {
+    const std::vector<double> more = add_losses(report);
+    if (!more.empty()) facts.grad_norm = more.front();
+    gather.emplace(parts_.communicator->start_all_gather(to_bytes(report)));
+  };
   std::optional<Result<Agreement>> agreement;
   const auto conclude = [&] {
-    agreement = agreed(std::move(gather));
+    agreement = agreed(std::move(*gather));
     if (!*agreement) return;
     const Agreement own = agree({report});
     facts.rank_metrics = {{"loss", own.loss}, {"accuracy", own.accuracy}};
     facts.job_metrics = {{"loss", (*agreement)->loss}, {"accuracy", (*agreement)->accuracy}};
   };
-  if (plugins_.has("on_optimizer_step_start")) {
-    conclude();
-    if (!*agreement) return *agreement;
-    plugins_.notify("on_optimizer_step_start", context_of(facts), state_.step + 1);
-  }
-  if (weight > 0) {
-    if (Status done = parts_.optimizer.step(facts.lr); !done) return done.error();
+  if (queue_first) {
+    Result<at::Tensor> norm =
+        replayed ? replay_update(facts.lr, max_norm) : parts_.optimizer.clip_and_step(facts.lr, max_norm);
+    if (!norm) return norm.error();
+    numbers_.add(*norm);
+    numbers_.send();
+    if (replayed && may_go_ahead(report)) {
+      if (Status done = go_ahead(); !done) return done.error();
+    }
+    begin_exchange();
+  } else {
+    begin_exchange();
+    facts.grad_norm = parts_.optimizer.clip_grad_norm(max_norm);
+    if (told) {
+      conclude();
+      if (!*agreement) return *agreement;
+      plugins_.notify("on_optimizer_step_start", context_of(facts), state_.step + 1);
+    }
+    if (weight > 0) {
+      if (Status done = parts_.optimizer.step(facts.lr); !done) return done.error();
+    }
   }
   if (!agreement) conclude();
   if (!*agreement) return *agreement;

@@ -16,6 +16,7 @@
 #include "communicator.h"
 #include "data/dataset.h"
 #include "data/sampler.h"
+#include "device_numbers.h"
 #include "epoch_plan.h"
 #include "gradient_reducer.h"
 #include "models/model.h"
@@ -24,6 +25,7 @@
 #include "protocol/event_loop.h"
 #include "protocol/messages.h"
 #include "rank_report.h"
+#include "step_graph.h"
 #include "training_state.h"
 
 namespace bulkhead {
@@ -79,7 +81,7 @@ class TrainingLoop {
   Result<TrainingEnd> run_all(std::vector<PendingBatch> batches);
   Status run_epoch();
   Status train_step();
-  Result<Agreement> step_optimizer(const RankReport& report, double weight);
+  Result<Agreement> step_optimizer(RankReport& report, double weight, bool replayed);
   Status boundary(const Agreement& agreement);
   bool decide_end(const Agreement& agreement);
   Status finish();
@@ -95,8 +97,28 @@ class TrainingLoop {
   void want_batches(std::int64_t step);
   void prime_transforms();
   bool take_up(std::vector<PendingBatch> batches);
-  Result<double> run_micro_batch(std::int64_t micro, RankReport& report);
-  void tell_micro_batch(std::int64_t micro, double loss, double accuracy);
+  struct Taken {
+    TensorBatch batch;
+    bool skip = false;
+  };
+  Result<Taken> take_batch(std::int64_t step, std::int64_t micro, RankReport& report);
+  Status run_micro_batch(std::int64_t micro, const Taken& taken);
+  // The step's forward and backward passes; `replayed`: from a recording.
+  Result<double> run_micro_batches(RankReport& report, bool& replayed);
+
+  // Steps that are recorded and replayed (training_loop_recorded.cpp).
+  std::string why_not_recorded() const;
+  bool may_replay();
+  Result<bool> replay(const std::vector<Taken>& taken);
+  Status record(const std::vector<Taken>& taken);
+  bool is_recorded(const std::vector<Taken>& taken) const;
+  Status launch(std::int64_t step, const std::vector<Taken>& taken);
+  void count_replayed();
+  Result<at::Tensor> replay_update(double lr, double max_norm);
+  bool may_go_ahead(const RankReport& report) const;
+  Status go_ahead();
+  void tell_micro_batch(std::int64_t micro, const Losses& losses);
+  std::vector<double> add_losses(RankReport& report);
   TensorBatch raw_batch(std::int64_t step, std::int64_t micro);
   Batch raw_input(std::int64_t step, std::int64_t micro);
   // What came out of the chain that ends in `hook`, or `raw()`, skipped, where it cannot be used.
@@ -109,7 +131,7 @@ class TrainingLoop {
   Result<Agreement> evaluate(const Evaluation& evaluation);
   Status evaluate_batch(const Evaluation& evaluation, std::int64_t index, RankReport& sums);
   void submit_evaluated(const Evaluation& evaluation, std::size_t stage, std::int64_t index);
-  Result<TensorBatch> next_batch(std::int64_t micro, bool& skip, RankReport& report);
+  Result<TensorBatch> next_batch(std::int64_t step, std::int64_t micro, bool& skip, RankReport& report);
   void settle_pending();
 
   // Agreement.
@@ -136,7 +158,7 @@ class TrainingLoop {
   std::int64_t save_every() const {
     return state_.settings.save_every.value_or(parts_.config.checkpoint.every);
   }
-  double lr() const;
+  double lr(std::int64_t step) const;
   bool log_step(const StepFacts& facts, bool forced);
 
   Parts parts_;
@@ -155,6 +177,25 @@ class TrainingLoop {
   std::string interrupt_;  // not empty: an end was asked for, and why
   Batch weights_;          // ctx.load_weights of this rank, until the ranks have agreed
   RankReport carried_;     // replies collected before their step's exchange
+  struct MicroBatch {
+    double weight = 0;
+    std::int64_t labels = 0;
+    bool skipped = false;
+  };
+  std::vector<MicroBatch> micros_;  // of this step; their loss and correct labels are in numbers_
+  DeviceNumbers numbers_;
+  struct Recorded {
+    StepGraph passes, update;            // apart: what plugins say comes between them
+    std::vector<TensorBatch> inputs;     // on the device: what the passes read
+    std::vector<TensorBatch> staged[2];  // pinned, by turns: what the inputs are copied from
+    std::vector<MicroBatch> micros;
+    at::Tensor losses, norm;  // what they compute of numbers_
+  };
+  std::optional<Recorded> recorded_;
+  bool launched_ahead_ = false;          // the next step's passes are queued already
+  std::vector<Taken> taken_ahead_;       // or only its batches have been taken
+  std::int64_t queued_steps_ = 0;        // one by one, since the start or the last change
+  std::optional<std::string> told_why_;  // the reason last logged for that; empty: steps are recorded
   std::int64_t validated_at_ = -1;
   std::int64_t saved_at_ = -1;
   std::int64_t logged_due_ = 0;

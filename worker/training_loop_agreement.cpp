@@ -127,9 +127,9 @@ void TrainingLoop::set(const std::vector<Setting>& settings, std::int64_t accumu
   }
 }
 
-double TrainingLoop::lr() const {
+double TrainingLoop::lr(std::int64_t step) const {
   return state_.settings.lr.value_or(
-      lr_at(state_.step, parts_.config.schedule, parts_.config.optimizer.lr, schedule_steps_));
+      lr_at(step, parts_.config.schedule, parts_.config.optimizer.lr, schedule_steps_));
 }
 
 // ----- Weights from a plugin -----
@@ -174,6 +174,7 @@ Status TrainingLoop::load_weights(std::int64_t root) {
     parameter.copy_(value);
   }
   parts_.optimizer.forget(loaded);
+  parts_.optimizer.refresh_copies();
   if (parts_.facts.is_main) {
     outlets_.event("load_weights", {{"step", state_.step}, {"parameters", loaded.size()}});
   }

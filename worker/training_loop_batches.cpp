@@ -74,10 +74,11 @@ Batch TrainingLoop::raw_input(std::int64_t step, std::int64_t micro) {
   return parts_.dataset->raw_samples(Split::kTrain, sampler_.indices(state_.epoch, batch));
 }
 
-Result<TensorBatch> TrainingLoop::next_batch(std::int64_t micro, bool& skip, RankReport& report) {
-  const auto raw = [&] { return raw_batch(state_.step, micro); };
+Result<TensorBatch> TrainingLoop::next_batch(std::int64_t step, std::int64_t micro, bool& skip,
+                                             RankReport& report) {
+  const auto raw = [&] { return raw_batch(step, micro); };
   if (prefetch_.empty()) return raw();
-  TakenBatch taken = plugins_.take({Phase::kTrain, state_.step, micro});
+  TakenBatch taken = plugins_.take({Phase::kTrain, step, micro});
   if (taken.dead_letter) ++state_.dead_lettered;
   return usable(std::move(taken), plugins_.last_hook(Phase::kTrain), raw, skip, report);
 }
@@ -98,37 +99,92 @@ Result<TensorBatch> TrainingLoop::usable(TakenBatch taken, std::string_view hook
   return batch;
 }
 
-Result<double> TrainingLoop::run_micro_batch(std::int64_t micro, RankReport& report) {
-  bool skip = false;
-  Result<TensorBatch> batch = next_batch(micro, skip, report);
+Result<TrainingLoop::Taken> TrainingLoop::take_batch(std::int64_t step, std::int64_t micro,
+                                                     RankReport& report) {
+  Taken taken;
+  Result<TensorBatch> batch = next_batch(step, micro, taken.skip, report);
   if (!batch) return batch.error();
-  const Losses losses = parts_.model.forward(to_device(*batch, parts_.device));
+  taken.batch = std::move(*batch);
+  return taken;
+}
+
+Result<double> TrainingLoop::run_micro_batches(RankReport& report, bool& replayed) {
+  const std::int64_t count = plan_.accumulate_of(state_.step);
+  replayed = std::exchange(launched_ahead_, false);
+  if (replayed) {
+    count_replayed();
+    return static_cast<double>(count);
+  }
+  std::vector<Taken> all = std::exchange(taken_ahead_, {});
+  if (may_replay()) {
+    for (auto micro = static_cast<std::int64_t>(all.size()); micro < count; ++micro) {
+      Result<Taken> taken = take_batch(state_.step, micro, report);
+      if (!taken) return taken.error();
+      all.push_back(std::move(*taken));
+    }
+    Result<bool> done = replay(all);
+    if (!done) return done.error();
+    replayed = *done;
+    if (replayed) return static_cast<double>(count);
+  }
+  parts_.reducer.start_step();
+  for (std::int64_t micro = 0; micro < count; ++micro) {
+    if (!all.empty()) {
+      if (Status done = run_micro_batch(micro, all[static_cast<std::size_t>(micro)]); !done)
+        return done.error();
+      continue;
+    }
+    Result<Taken> taken = take_batch(state_.step, micro, report);
+    if (!taken) return taken.error();
+    if (Status done = run_micro_batch(micro, *taken); !done) return done.error();
+  }
+  ++queued_steps_;
+  return parts_.reducer.finish();
+}
+
+Status TrainingLoop::run_micro_batch(std::int64_t micro, const Taken& taken) {
+  const bool skip = taken.skip;
+  const Losses losses = parts_.model.forward(to_device(taken.batch, parts_.device));
   // Batches of rows have unequal numbers of labels, of which each counts the same.
   const bool by_labels = parts_.data_facts.kind == DataKind::kRows;
   const double weight = skip ? 0 : by_labels ? static_cast<double>(losses.count) : 1;
   const bool last = micro + 1 == plan_.accumulate_of(state_.step);
-  if (Status done = parts_.reducer.backward(losses.loss, weight, last); !done) return done.error();
-  const double loss = losses.loss.item<double>();
-  const double correct = losses.correct.item<double>();
-  tell_micro_batch(micro, loss, correct / static_cast<double>(losses.count));
-  if (skip) {
-    ++state_.skipped;
-    return weight;
-  }
-  ++state_.trained;
-  report.weight += weight;
-  report.loss_sum += weight * loss;
-  report.correct += correct;
-  report.labels += static_cast<double>(losses.count);
-  return weight;
+  if (Status done = parts_.reducer.backward(losses.loss, weight, last); !done) return done;
+  tell_micro_batch(micro, losses);
+  numbers_.add(losses.loss);
+  numbers_.add(losses.correct);
+  micros_.push_back({weight, losses.count, skip});
+  ++(skip ? state_.skipped : state_.trained);
+  return ok_status();
 }
 
-void TrainingLoop::tell_micro_batch(std::int64_t micro, double loss, double accuracy) {
+// Waits for the device.  What is left: numbers that were added behind the
+// micro-batches'.
+std::vector<double> TrainingLoop::add_losses(RankReport& report) {
+  std::vector<double> numbers = numbers_.read();
+  std::size_t at = 0;
+  for (const MicroBatch& micro : std::exchange(micros_, {})) {
+    const double loss = numbers[at++];
+    const double correct = numbers[at++];
+    if (micro.skipped) continue;
+    report.weight += micro.weight;
+    report.loss_sum += micro.weight * loss;
+    report.correct += correct;
+    report.labels += static_cast<double>(micro.labels);
+  }
+  numbers.erase(numbers.begin(), numbers.begin() + static_cast<std::ptrdiff_t>(at));
+  return numbers;
+}
+
+// Only where a plugin listens is the device waited for.
+void TrainingLoop::tell_micro_batch(std::int64_t micro, const Losses& losses) {
   const bool last = micro + 1 == plan_.accumulate_of(state_.step);
   for (const char* hook : {"on_backward_end", "on_substep_end"}) {
     if ((last && hook == std::string_view("on_substep_end")) || !plugins_.has(hook)) continue;
     HookContext told = context(state_.step);
-    told.rank.metrics = told.job.metrics = {{"loss", loss}, {"accuracy", accuracy}};
+    told.rank.metrics =
+        told.job.metrics = {{"loss", losses.loss.item<double>()},
+                            {"accuracy", losses.correct.item<double>() / static_cast<double>(losses.count)}};
     told.rank.micro_batch = told.job.micro_batch = micro;
     plugins_.notify(hook, told, state_.step + 1);
   }

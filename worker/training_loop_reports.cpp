@@ -80,6 +80,7 @@ bool TrainingLoop::log_step(const StepFacts& facts, bool forced) {
   if (parts_.data_facts.kind == DataKind::kText) {
     line["tokens_per_second"] = samples * static_cast<double>(parts_.config.model.context) / seconds;
   }
+  if (const auto bytes = peak_memory(parts_.device)) line["device_memory_bytes"] = *bytes;
   for (const auto& [name, value] : std::exchange(plugin_metrics_, {})) line[name] = value;
   logged_ = now;
   logged_due_ = state_.due;

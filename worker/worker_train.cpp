@@ -218,13 +218,16 @@ WorkerDone Worker::train(const StartWorker& start) {
   model->module->to(ground.device);
   model->module->train();
   parameters = named_parameters(*model);
-  Optimizer optimizer(parameters, config.optimizer);
+  const std::vector<NamedTensor> copies =
+      compute_type == at::kFloat ? std::vector<NamedTensor>() : make_working_copies(*model, compute_type);
+  Optimizer optimizer(parameters, config.optimizer, copies);
   RankState rank;
   if (!start.resume.empty()) {
     Result<RankState> read = read_run_checkpoint(start.resume, start.facts.rank, start.facts.world_size,
                                                  parameters, optimizer, config.model.type);
     if (!read) return leave(refused(read.error(), "resume"));
     rank = std::move(*read);
+    optimizer.refresh_copies();
   }
 
   if (!ground.communicator) {

@@ -78,12 +78,12 @@ at::Tensor TextEncoder::forward(const at::Tensor& input_ids) const {
   const std::int64_t length = input_ids.size(1);
   CHECK(length <= context_, "a batch longer than the model's context");
   const at::Tensor positions = at::arange(length, input_ids.options());
-  at::Tensor x = at::embedding(wte_->weight, input_ids) + at::embedding(wpe_->weight, positions);
-  for (const auto& block : blocks_) x = block->forward(x, compute_type_);
+  Residual residual{at::embedding(wte_->weight, input_ids) + at::embedding(wpe_->weight, positions), {}};
+  for (const auto& block : blocks_) block->forward(residual, compute_type_);
   // A sum with one term instead of an index: its gradient needs no atomic adds.
   const at::Tensor end = input_ids.eq(end_token_).to(at::kInt).argmax(1, /*keepdim=*/true);
   const at::Tensor at_end = positions.eq(end).to(at::kFloat).unsqueeze(-1);
-  return apply_linear(*proj_, apply_norm(*ln_f_, (x * at_end).sum(1)), compute_type_);
+  return apply_linear(*proj_, apply_norm(*ln_f_, (residual.sum() * at_end).sum(1)), compute_type_);
 }
 
 Clip::Clip(const ModelConfig& config, const DatasetFacts& facts, std::int64_t seed,

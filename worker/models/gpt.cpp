@@ -8,6 +8,7 @@
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/tensor.h>
 
+#include "ops/head_loss.h"
 #include "protocol/result.h"
 #include "protocol/rng.h"
 
@@ -44,14 +45,25 @@ at::Tensor Gpt::hidden(const at::Tensor& input_ids) const {
   const std::int64_t length = input_ids.size(1);
   CHECK(length <= context_, "a batch longer than the model's context");
   const at::Tensor positions = at::arange(length, input_ids.options());
-  at::Tensor x = at::embedding(wte_->weight, input_ids) + at::embedding(wpe_->weight, positions);
-  for (const auto& block : blocks_) x = block->forward(x, compute_type_);
-  return apply_norm(*ln_f_, x);
+  Residual residual{at::embedding(wte_->weight, input_ids) + at::embedding(wpe_->weight, positions), {}};
+  for (const auto& block : blocks_) block->forward(residual, compute_type_);
+  return apply_add_norm(*ln_f_, residual, compute_type_);
 }
 
 at::Tensor Gpt::project(const at::Tensor& hidden) const { return apply_linear(*wte_, hidden, compute_type_); }
 
 at::Tensor Gpt::logits(const at::Tensor& input_ids) const { return project(hidden(input_ids)); }
+
+Losses Gpt::losses(const at::Tensor& input_ids, const at::Tensor& labels, std::int64_t count) const {
+  if (compute_type_ != at::kBFloat16) {
+    Losses losses = cross_entropy(logits(input_ids).flatten(0, 1), labels.flatten());
+    losses.count = count;
+    return losses;
+  }
+  const HeadLoss made =
+      head_loss(hidden(input_ids).flatten(0, 1), wte_->weight_as(compute_type_), labels.flatten(), count);
+  return {made.loss, made.correct, count};
+}
 
 std::vector<std::int64_t> Gpt::sample(std::int64_t start, std::int64_t count, std::uint64_t seed,
                                       double temperature) {

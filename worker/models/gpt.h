@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "models/layer.h"
+#include "models/losses.h"
 #include "models/transformer_block.h"
 #include "protocol/run_config.h"
 
@@ -25,13 +26,17 @@ class Gpt : public torch::nn::Module {
   // Position t depends on positions ≤ t only.
   at::Tensor logits(const at::Tensor& input_ids) const;
 
+  // The loss of predicting labels int64 [N,T] from input_ids, over the `count` of
+  // them that are not −100.
+  Losses losses(const at::Tensor& input_ids, const at::Tensor& labels, std::int64_t count) const;
+
   // `count` tokens after `start`, drawn one by one at that temperature from the
   // last `context` tokens.  The same seed gives the same tokens.
   std::vector<std::int64_t> sample(std::int64_t start, std::int64_t count, std::uint64_t seed,
                                    double temperature);
 
  private:
-  // The residual stream after the last norm, float32 [N,T,width].
+  // The residual stream after the last norm, [N,T,width] in the compute type.
   at::Tensor hidden(const at::Tensor& input_ids) const;
   at::Tensor project(const at::Tensor& hidden) const;
 

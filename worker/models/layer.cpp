@@ -6,11 +6,14 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/gelu.h>
 #include <ATen/ops/group_norm.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
+
+#include "ops/add_norm.h"
 
 namespace bulkhead {
 namespace {
@@ -21,12 +24,28 @@ at::Tensor cast_if_defined(const at::Tensor& tensor, at::ScalarType type) {
   return tensor.defined() ? tensor.to(type) : tensor;
 }
 
+Factor factor(const at::Tensor& parameter, const at::Tensor& working, at::ScalarType type) {
+  const bool kept = working.defined() && working.scalar_type() == type;
+  return {parameter, kept ? working : parameter.detach().to(type)};
+}
+
+at::Tensor as_rows(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
+
+std::vector<std::int64_t> with_last(const at::Tensor& x, std::int64_t last) {
+  std::vector<std::int64_t> sizes = x.sizes().vec();
+  sizes.back() = last;
+  return sizes;
+}
+
 }  // namespace
 
 Layer::Layer(at::Tensor initial_weight, at::Tensor initial_bias)
     : weight(register_parameter("weight", std::move(initial_weight))) {
   if (initial_bias.defined()) bias = register_parameter("bias", std::move(initial_bias));
 }
+
+Factor Layer::weight_as(at::ScalarType type) const { return factor(weight, working_weight, type); }
+Factor Layer::bias_as(at::ScalarType type) const { return factor(bias, working_bias, type); }
 
 at::Generator make_generator(std::int64_t seed) {
   return at::detail::createCPUGenerator(static_cast<std::uint64_t>(seed));
@@ -49,6 +68,11 @@ LayerPtr norm_layer(std::int64_t width) {
 }
 
 at::Tensor apply_linear(const Layer& layer, const at::Tensor& x, at::ScalarType compute_type) {
+  if (compute_type == at::kBFloat16 && layer.bias.defined()) {
+    const at::Tensor y =
+        linear(as_rows(x.to(compute_type)), layer.weight_as(compute_type), layer.bias_as(compute_type));
+    return y.view(with_last(x, y.size(-1)));
+  }
   return at::linear(x.to(compute_type), layer.weight.to(compute_type),
                     cast_if_defined(layer.bias, compute_type));
 }
@@ -65,6 +89,31 @@ at::Tensor apply_group_norm(const Layer& layer, const at::Tensor& x, std::int64_
 
 at::Tensor apply_norm(const Layer& layer, const at::Tensor& x) {
   return at::layer_norm(x.to(at::kFloat), {x.size(-1)}, layer.weight, layer.bias, kNormEpsilon);
+}
+
+at::Tensor Residual::sum() const { return branch.defined() ? stream + branch : stream; }
+
+at::Tensor apply_add_norm(const Layer& layer, Residual& residual, at::ScalarType compute_type) {
+  if (compute_type != at::kBFloat16) {
+    residual = {residual.sum(), {}};
+    return apply_norm(layer, residual.stream);
+  }
+  const at::IntArrayRef sizes = residual.stream.sizes();
+  const at::Tensor branch = residual.branch.defined() ? as_rows(residual.branch) : residual.branch;
+  const Normed made = add_norm(as_rows(residual.stream), branch, layer.weight, layer.bias, compute_type);
+  const at::Tensor normed = made.normed.view(sizes);
+  residual = {made.sum.view(sizes), {}};
+  return normed;
+}
+
+at::Tensor apply_gelu_network(const Layer& in, const Layer& out, const at::Tensor& x,
+                              at::ScalarType compute_type) {
+  if (compute_type != at::kBFloat16) {
+    return apply_linear(out, at::gelu(apply_linear(in, x, compute_type), "tanh"), compute_type);
+  }
+  return gelu_network(as_rows(x), in.weight_as(compute_type), in.bias_as(compute_type),
+                      out.weight_as(compute_type), out.bias_as(compute_type))
+      .view(x.sizes());
 }
 
 }  // namespace bulkhead

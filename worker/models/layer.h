@@ -13,13 +13,23 @@
 #include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
 
+#include "ops/linear.h"
+
 namespace bulkhead {
 
 struct Layer : torch::nn::Module {
   Layer(at::Tensor initial_weight, at::Tensor initial_bias);
 
+  // What a product in `type` takes.
+  Factor weight_as(at::ScalarType type) const;
+  Factor bias_as(at::ScalarType type) const;
+
   at::Tensor weight;
   at::Tensor bias;  // undefined where there is none
+
+  // The same numbers in the compute type, where somebody keeps them up to date
+  // (make_working_copies); undefined: they are made for each product.
+  at::Tensor working_weight, working_bias;
 };
 
 using LayerPtr = std::shared_ptr<Layer>;
@@ -38,7 +48,8 @@ LayerPtr uniform_layer(at::IntArrayRef shape, double gain, const at::Generator& 
 // Weight one, bias zero.
 LayerPtr norm_layer(std::int64_t width);
 
-// x W' + b with operands in compute_type; [..., in] → [..., out].
+// x W' + b with operands in compute_type; [..., in] → [..., out].  In bfloat16
+// as one operation (ops/linear.h).
 at::Tensor apply_linear(const Layer& layer, const at::Tensor& x, at::ScalarType compute_type);
 
 // 3×3 convolution, stride 1, same size, with operands in compute_type:
@@ -51,5 +62,23 @@ at::Tensor apply_group_norm(const Layer& layer, const at::Tensor& x, std::int64_
 
 // Layer norm over the last dimension, in float32; ε = 1e-5.
 at::Tensor apply_norm(const Layer& layer, const at::Tensor& x);
+
+// The residual stream of a transformer between two blocks' parts.
+struct Residual {
+  at::Tensor stream;  // float32 [..., width]
+  at::Tensor branch;  // still to be added to it, in the compute type; undefined: nothing
+
+  // Both together, float32.
+  at::Tensor sum() const;
+};
+
+// Adds the branch to the stream, and returns the stream's layer norm in
+// compute_type.
+at::Tensor apply_add_norm(const Layer& layer, Residual& residual, at::ScalarType compute_type);
+
+// Linear, GELU (tanh form), linear, with operands in compute_type:
+// [..., in] → [..., out].
+at::Tensor apply_gelu_network(const Layer& in, const Layer& out, const at::Tensor& x,
+                              at::ScalarType compute_type);
 
 }  // namespace bulkhead

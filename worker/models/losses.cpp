@@ -18,12 +18,8 @@ Losses cross_entropy(const at::Tensor& scores, const at::Tensor& labels) {
   return losses;
 }
 
-Losses masked_cross_entropy(const at::Tensor& scores, const at::Tensor& labels) {
-  // −100 is torch's own ignore_index, and no score's place: it is never predicted right.
-  Losses losses = cross_entropy(scores, labels);
-  losses.count = labels.ne(-100).sum().item<std::int64_t>();
-  return losses;
-}
+// −100 is torch's own ignore_index, and no score's place: it is never predicted right.
+std::int64_t counted_labels(const at::Tensor& labels) { return labels.ne(-100).sum().item<std::int64_t>(); }
 
 Losses contrastive(const at::Tensor& similarity) {
   const at::Tensor own = at::arange(similarity.size(0), similarity.options().dtype(at::kLong));

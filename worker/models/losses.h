@@ -19,8 +19,9 @@ struct Losses {
 // scores [M,classes] of any float type, labels int64 [M].
 Losses cross_entropy(const at::Tensor& scores, const at::Tensor& labels);
 
-// The same where a label of −100 does not count; one at least must.
-Losses masked_cross_entropy(const at::Tensor& scores, const at::Tensor& labels);
+// How many of the labels are not −100, which is the mark of one that does not
+// count; cross_entropy leaves those out.  Waits for the device.
+std::int64_t counted_labels(const at::Tensor& labels);
 
 // CLIP's loss (Radford et al. 2021, figure 3): similarity [N,N] of any float
 // type, picture i against text j, where i and j belong together where i = j.

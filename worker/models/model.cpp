@@ -4,11 +4,14 @@
 #include <string>
 #include <utility>
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/zeros.h>
 #include <torch/nn/module.h>
 
 #include "models/classifier.h"
 #include "models/clip.h"
 #include "models/gpt.h"
+#include "models/layer.h"
 #include "torch_error.h"
 
 namespace bulkhead {
@@ -51,9 +54,9 @@ Result<Model> make_gpt(const ModelConfig& config, const DatasetFacts& facts, std
   Model model;
   model.module = gpt;
   model.forward = [gpt, masked](const TensorBatch& batch) {
-    const at::Tensor scores = gpt->logits(tensor_named(batch, "input_ids")).flatten(0, 1);
-    const at::Tensor labels = tensor_named(batch, "labels").flatten();
-    return masked ? masked_cross_entropy(scores, labels) : cross_entropy(scores, labels);
+    const at::Tensor& labels = tensor_named(batch, "labels");
+    return gpt->losses(tensor_named(batch, "input_ids"), labels,
+                       masked ? counted_labels(labels) : labels.numel());
   };
   model.sample = [gpt, start = facts.start_token](std::int64_t tokens, std::uint64_t sample_seed) {
     return gpt->sample(start, tokens, sample_seed, kTemperature);
@@ -119,7 +122,43 @@ Result<Model> make_checked(const ModelConfig& config, const DatasetFacts& facts,
   return Error{ErrorCode::kMismatch, "model.type: '" + config.type + "' is none of gpt, mlp, cnn, clip"};
 }
 
+// With the names they have in the module.
+std::vector<std::pair<std::string, std::shared_ptr<Layer>>> module_layers(const torch::nn::Module& module) {
+  std::vector<std::pair<std::string, std::shared_ptr<Layer>>> layers;
+  for (const auto& item : module.named_modules(/*name_prefix=*/"", /*include_self=*/false)) {
+    if (auto layer = std::dynamic_pointer_cast<Layer>(item.value())) layers.emplace_back(item.key(), layer);
+  }
+  return layers;
+}
+
 }  // namespace
+
+std::vector<NamedTensor> make_working_copies(const Model& model, at::ScalarType type) {
+  constexpr std::int64_t kApart = 64;  // each begins on a multiple of 128 bytes
+  const auto parameters = module_layers(*model.module);
+  std::int64_t total = 0;
+  for (const auto& [name, layer] : parameters) {
+    for (const at::Tensor* parameter : {&layer->weight, &layer->bias}) {
+      if (parameter->defined()) total += (parameter->numel() + kApart - 1) / kApart * kApart;
+    }
+  }
+  std::vector<NamedTensor> copies;
+  if (total == 0) return copies;
+  const at::NoGradGuard no_grad;
+  const at::Tensor all = at::zeros({total}, parameters[0].second->weight.options().dtype(type));
+  std::int64_t at = 0;
+  const auto copy_of = [&](const std::string& name, const at::Tensor& parameter) {
+    at::Tensor copy = all.narrow(0, at, parameter.numel()).view(parameter.sizes());
+    at += (parameter.numel() + kApart - 1) / kApart * kApart;
+    copies.push_back({name, copy.copy_(parameter)});
+    return copy;
+  };
+  for (const auto& [name, layer] : parameters) {
+    layer->working_weight = copy_of(name + ".weight", layer->weight);
+    if (layer->bias.defined()) layer->working_bias = copy_of(name + ".bias", layer->bias);
+  }
+  return copies;
+}
 
 std::vector<NamedTensor> named_parameters(const Model& model) {
   std::vector<NamedTensor> parameters;

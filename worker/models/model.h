@@ -42,6 +42,11 @@ struct Model {
 // Its parameters, in module order; they share the module's storage.
 std::vector<NamedTensor> named_parameters(const Model& model);
 
+// Copies of its layers' parameters in `type`, under the parameters' names and on
+// their device, in one buffer: the layers multiply with these from now on.  Who
+// changes a parameter must write its copy (Optimizer does).  Once a model.
+std::vector<NamedTensor> make_working_copies(const Model& model, at::ScalarType type);
+
 // Builds and initialises a model.  compute_type is kFloat, or kBFloat16 for
 // mixed precision: matrix products in bfloat16 from float32 parameters,
 // normalisation, residual stream and loss in float32.  Fails where the model

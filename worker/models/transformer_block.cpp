@@ -4,7 +4,6 @@
 #include <string>
 #include <utility>
 
-#include <ATen/ops/gelu.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
 #include "protocol/result.h"
@@ -45,10 +44,9 @@ at::Tensor TransformerBlock::attention(const at::Tensor& x, at::ScalarType type)
   return apply_linear(*attn_proj_, mixed.transpose(1, 2).reshape(x.sizes()), type);
 }
 
-at::Tensor TransformerBlock::forward(const at::Tensor& x, at::ScalarType type) const {
-  const at::Tensor attended = x + attention(apply_norm(*ln_1_, x), type);
-  const at::Tensor inner = at::gelu(apply_linear(*c_fc_, apply_norm(*ln_2_, attended), type), "tanh");
-  return attended + apply_linear(*mlp_proj_, inner, type);
+void TransformerBlock::forward(Residual& residual, at::ScalarType type) const {
+  residual.branch = attention(apply_add_norm(*ln_1_, residual, type), type);
+  residual.branch = apply_gelu_network(*c_fc_, *mlp_proj_, apply_add_norm(*ln_2_, residual, type), type);
 }
 
 std::vector<std::shared_ptr<TransformerBlock>> make_blocks(const ModelConfig& config,

@@ -24,9 +24,9 @@ class TransformerBlock : public torch::nn::Module {
   // config.layers, the number of blocks, scales the residual layers.
   TransformerBlock(const ModelConfig& config, const at::Generator& generator);
 
-  // float32 [N,T,width] → [N,T,width]; matrix products in `type`.  Position t
-  // depends on positions ≤ t only.
-  at::Tensor forward(const at::Tensor& x, at::ScalarType type) const;
+  // The stream [N,T,width] goes on, with this block's last part as its branch;
+  // matrix products in `type`.  Position t depends on positions ≤ t only.
+  void forward(Residual& residual, at::ScalarType type) const;
 
  private:
   at::Tensor attention(const at::Tensor& x, at::ScalarType type) const;

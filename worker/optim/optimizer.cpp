@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/_foreach_copy.h>
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
@@ -53,7 +54,8 @@ Status check_fits(const NamedTensor& mine, const at::Tensor* other) {
 
 }  // namespace
 
-Optimizer::Optimizer(const std::vector<NamedTensor>& parameters, OptimizerConfig config)
+Optimizer::Optimizer(const std::vector<NamedTensor>& parameters, OptimizerConfig config,
+                     const std::vector<NamedTensor>& copies)
     : config_(std::move(config)) {
   CHECK(config_.type == "adamw" || config_.type == "sgd", config_.type);
   const c10::NoGradGuard no_grad;
@@ -63,8 +65,35 @@ Optimizer::Optimizer(const std::vector<NamedTensor>& parameters, OptimizerConfig
     if (!step_.defined()) step_ = at::zeros({}, parameter.value.options().dtype(at::kFloat));
     parameters_.push_back(parameter.value);
     add(parameter.value.dim() >= 2 ? decayed_ : undecayed_, parameter);
+    if (const at::Tensor* copy = find_tensor(copies, parameter.name)) {
+      copied_.push_back(parameter.value.detach());
+      copies_.push_back(*copy);
+    }
   }
   CHECK(!parameters_.empty());
+  if (config_.type == "adamw") fuse();
+}
+
+// Where all of it is float32 on a GPU that has kernels.
+void Optimizer::fuse() {
+  std::vector<kernels::Adamw::Item> items;
+  for (const Group* group : {&decayed_, &undecayed_}) {
+    for (std::size_t i = 0; i < group->parameters.size(); ++i) {
+      const at::Tensor parameter = group->parameters[i].detach();
+      const bool fits = parameter.is_contiguous() && parameter.scalar_type() == at::kFloat;
+      if (!fits || !kernels::has_gpu(parameter)) return;
+      kernels::Adamw::Item item{parameter, group->first[i], group->second[i], {}, group->weight_decay};
+      for (std::size_t c = 0; c < copies_.size(); ++c) {
+        if (!copied_[c].is_same(parameter) && copied_[c].const_data_ptr() != parameter.const_data_ptr())
+          continue;
+        if (copies_[c].scalar_type() != at::kBFloat16 || !copies_[c].is_contiguous()) return;
+        item.copy = copies_[c];
+      }
+      items.push_back(std::move(item));
+      fused_order_.push_back(group->parameters[i]);
+    }
+  }
+  fused_.emplace(std::move(items));
 }
 
 void Optimizer::add(Group& group, const NamedTensor& parameter) {
@@ -99,7 +128,37 @@ Status Optimizer::step(double lr) {
       if (group->parameters.empty()) continue;
       config_.type == "adamw" ? step_adamw(*group, lr) : step_sgd(*group, lr);
     }
+    refresh_copies();
   });
+}
+
+Result<at::Tensor> Optimizer::clip_and_step(double lr, double max_norm) {
+  if (!fused_) {
+    const double norm = clip_grad_norm(max_norm);
+    if (Status done = step(lr); !done) return done.error();
+    return at::scalar_tensor(norm, at::kDouble);
+  }
+  return catching("the optimizer step", ErrorCode::kFailed, [&]() -> Result<at::Tensor> {
+    prepare_step(lr, max_norm);
+    return queue_step();
+  });
+}
+
+void Optimizer::prepare_step(double lr, double max_norm) {
+  ++steps_;
+  fused_->prepare({lr, config_.beta1, config_.beta2, config_.eps, steps_, max_norm});
+}
+
+Result<at::Tensor> Optimizer::queue_step() {
+  return catching("the optimizer step", ErrorCode::kFailed, [&]() -> Result<at::Tensor> {
+    const c10::NoGradGuard no_grad;
+    return fused_->update(gradients_of(fused_order_));
+  });
+}
+
+void Optimizer::refresh_copies() {
+  const c10::NoGradGuard no_grad;
+  if (!copies_.empty()) at::_foreach_copy_(copies_, copied_);
 }
 
 void Optimizer::step_adamw(Group& group, double lr) {

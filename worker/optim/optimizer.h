@@ -8,10 +8,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "batch.h"
+#include "ops/kernels.h"
 #include "protocol/result.h"
 #include "protocol/run_config.h"
 
@@ -21,8 +23,11 @@ class Optimizer {
  public:
   // Takes the model's parameters in module order (those that need no gradient
   // are left out) and shares their storage.  The state starts at zero.  The
-  // type and ranges in `config` were checked with the run file.
-  Optimizer(const std::vector<NamedTensor>& parameters, OptimizerConfig config);
+  // type and ranges in `config` were checked with the run file.  `copies`: of
+  // some of the parameters, by their names, in a shorter type; every step writes
+  // them anew.
+  Optimizer(const std::vector<NamedTensor>& parameters, OptimizerConfig config,
+            const std::vector<NamedTensor>& copies = {});
 
   // Scales all gradients by min(1, max_norm / (norm + 1e-6)) and returns the
   // norm before that: the 2-norm over all gradients together, each parameter's
@@ -34,6 +39,21 @@ class Optimizer {
   // One update with learning rate `lr`; every gradient must be there.  Fails
   // when a kernel does.
   Status step(double lr);
+
+  // Both in one, for AdamW on a GPU in one pass and without waiting for it:
+  // returns the norm, float64, 0-dim, perhaps on the device.  There the gradients
+  // stay unscaled, and the norm's sum is in float32 parts.
+  Result<at::Tensor> clip_and_step(double lr, double max_norm);
+
+  // clip_and_step in two, where is_fused(): what the next update goes by, and the
+  // update, which queues the same work every time while gradients stay where they
+  // are, so that it can be recorded and replayed (step_graph.h).
+  bool is_fused() const { return fused_.has_value(); }
+  void prepare_step(double lr, double max_norm);
+  Result<at::Tensor> queue_step();
+
+  // Writes the copies anew: the parameters were changed by somebody else.
+  void refresh_copies();
 
   // The state of these parameters is zero again: their values were replaced.
   void forget(const std::vector<std::string>& parameters);
@@ -64,6 +84,7 @@ class Optimizer {
   void add(Group& group, const NamedTensor& parameter);
   void step_adamw(Group& group, double lr);
   void step_sgd(Group& group, double lr);
+  void fuse();
 
   OptimizerConfig config_;
   std::vector<at::Tensor> parameters_;  // all, in module order
@@ -71,6 +92,10 @@ class Optimizer {
   std::int64_t steps_ = 0;
   Group decayed_;
   Group undecayed_;
+  std::vector<at::Tensor> copied_;       // parameters that have copies
+  std::vector<at::Tensor> copies_;       // in the same order
+  std::optional<kernels::Adamw> fused_;  // where there are kernels for it
+  std::vector<at::Tensor> fused_order_;  // its parameters
 };
 
 }  // namespace bulkhead

@@ -1,0 +1,59 @@
+"""Steps that are recorded and replayed, one ahead of the host, train as those that are queued kernel by kernel."""
+
+import pathlib
+
+import pytest
+
+from runs import DATA, plugin, table
+
+PLUGINS = pathlib.Path(__file__).resolve().parent / "plugins" / "steps.py"
+NOISE = plugin("token_noise", given={"probability": 0.02})
+LISTEN = plugin(f"{PLUGINS}:Listen")
+
+
+def config_of(*plugins, **train):
+    config = table(train={"max_steps": 60, "validate_every": 25, "device": "cuda", "precision": "bf16",
+                          "deterministic": True, **train}, checkpoint={"every": 20}, plugins=list(plugins))  # fmt: skip
+    config["model"] = {"type": "gpt", "layers": 2, "heads": 2, "width": 64, "context": 32}
+    config["data"] = {"type": "text", "path": str(DATA / "shakespeare" / "input.txt"), "batch_size": 8}
+    config["schedule"] = {"type": "cosine", "warmup_steps": 5}
+    return config
+
+
+def watch(path):
+    return plugin(f"{PLUGINS}:Weights", given={"path": str(path)})
+
+
+def said(run):
+    return "".join(path.read_text(encoding="utf-8") for path in (run.directory / "logs").glob("*.log"))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_replayed_steps_are_those_queued_one_by_one(runs, tmp_path, accumulate):
+    files = [tmp_path / "replayed", tmp_path / "queued"]
+    replayed = runs.finish(config_of(watch(files[0]), NOISE, accumulate=accumulate))
+    queued = runs.finish(config_of(watch(files[1]), NOISE, LISTEN, accumulate=accumulate))
+    assert "steps are recorded and replayed" in said(replayed)
+    assert "steps are queued kernel by kernel: a plugin listens to on_backward_end" in said(queued)
+    assert replayed.weights == queued.weights
+    assert replayed.summary["validation"] == queued.summary["validation"]
+    assert files[0].read_text() == files[1].read_text()
+    assert len(files[0].read_text().splitlines()) == 9
+
+
+def test_losses_and_norms_are_those_of_their_step(runs):
+    columns = ("step", "loss", "grad_norm", "lr", "accuracy")
+    replayed, queued = (runs.finish(config_of(*plugins)).metrics() for plugins in ([], [LISTEN]))
+    assert [[line.get(name) for name in columns] for line in replayed] == [
+        [line.get(name) for name in columns] for line in queued
+    ]
+
+
+def test_a_host_that_is_killed_changes_nothing(runs):
+    def sabotage(times):
+        given = {"how": "segv", "hook": "transform_train_batch", "step": [10, 31], "times": times}
+        return plugin("saboteur", given=given, restarts=10)
+
+    killed, undisturbed = (runs.finish(config_of(NOISE, sabotage(times))) for times in (1, 0))
+    assert killed.weights == undisturbed.weights
+    assert sum(len(entry["crashes"]) for entry in killed.summary["plugins"]) == 2

@@ -1,0 +1,55 @@
+#include "device_numbers.h"
+
+#include <utility>
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+namespace bulkhead {
+
+void DeviceNumbers::add(const at::Tensor& number) {
+  if (device_.is_cpu()) {
+    known_.push_back(number.item<double>());
+  } else {
+    queued_.push_back(number.detach().to(device_, at::kDouble).reshape({1}));
+  }
+}
+
+at::Tensor DeviceNumbers::take() {
+  const at::NoGradGuard no_grad;
+  return at::cat(std::exchange(queued_, {}));
+}
+
+void DeviceNumbers::put(const at::Tensor& numbers) { queued_.push_back(numbers); }
+
+void DeviceNumbers::send() {
+  if (device_.is_cpu()) return;
+  const at::Tensor all = take();
+  Sent sent{at::empty(all.sizes(), at::TensorOptions(at::kDouble).pinned_memory(true)),
+            c10::Event(device_.type())};
+  sent.numbers.copy_(all, /*non_blocking=*/true);
+  sent.arrived.record(c10::impl::VirtualGuardImpl(device_.type()).getStream(device_));
+  sent_.push_back(std::move(sent));
+}
+
+std::vector<double> DeviceNumbers::read() {
+  if (device_.is_cpu()) return std::exchange(known_, {});
+  if (sent_.empty()) send();
+  const Sent sent = std::move(sent_.front());
+  sent_.pop_front();
+  sent.arrived.synchronize();
+  const auto* values = sent.numbers.const_data_ptr<double>();
+  return {values, values + sent.numbers.numel()};
+}
+
+std::optional<std::int64_t> peak_memory(at::Device device) {
+  if (device.is_cpu()) return std::nullopt;
+  using Kind = c10::CachingDeviceAllocator::StatType;
+  const auto stats = c10::getDeviceAllocator(device.type())->getDeviceStats(device.index());
+  return stats.allocated_bytes[static_cast<std::size_t>(Kind::AGGREGATE)].peak;
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,24 @@
+// The residual stream's step between two branches of a transformer, as one
+// operation: what a branch put out is added, and the next branch gets the layer
+// norm of the sum.
+//
+// On a GPU with kernels (kernels.h) the sum is read once for both; elsewhere the
+// same function by torch's operations.  The compute thread.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace bulkhead {
+
+struct Normed {
+  at::Tensor sum;     // x + branch, float32
+  at::Tensor normed;  // its layer norm over the last dimension (ε = 1e-5), in the type asked for
+};
+
+// x float32 [rows,width]; branch [rows,width] in `type`, or undefined, which is
+// zero; weight and bias float32 [width].  `type` is what the norm is rounded to.
+// Gradients of weight and bias go where gradient_sum.h says.
+Normed add_norm(const at::Tensor& x, const at::Tensor& branch, const at::Tensor& weight,
+                const at::Tensor& bias, at::ScalarType type);
+
+}  // namespace bulkhead
