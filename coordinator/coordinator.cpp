@@ -97,13 +97,21 @@ void Coordinator::start() {
 
 void Coordinator::launch_workers() {
   worker_generation_ = worker_generation_.next();
+  cpu_room_.forget();
   for (const auto& worker : workers_) worker->launch(worker_generation_);
 }
 
 // Each second: workers know by it that we live.
 void Coordinator::tick() {
   for (const auto& worker : workers_) worker->send(Heartbeat{});
+  place_hosts();
   tick_timer_ = loop_.call_after(kHeartbeatInterval, [this] { tick(); });
+}
+
+void Coordinator::place_hosts() {
+  Cpus cpus = cpu_room_.for_hosts(loop_.now());
+  if (cpus == std::exchange(host_cpus_, cpus)) return;
+  hooks_.keep_hosts_to(cpus);
 }
 
 // ----- Greeting -----

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu_room.h"
 #include "gather_hub.h"
 #include "greeter.h"
 #include "host_supervisor.h"
@@ -47,6 +48,7 @@ struct CoordinatorOptions {
 struct CoordinatorHooks {
   std::function<Result<std::int64_t>(const ProcessKey&)> launch;  // its pid
   std::function<void(const ProcessKey&)> end_now;           // SIGKILL to its group; process_ended() follows
+  std::function<void(const Cpus&)> keep_hosts_to;           // where hosts run from now on
   std::function<std::string(const ProcessKey&)> log_tail;   // its last log lines; may be empty
   std::function<std::string(const std::string&)> endpoint;  // of a new data connection, from a short name
   std::function<std::string(const std::string&)> place_of;  // "run.yaml:12" of a dotted key
@@ -112,6 +114,7 @@ class Coordinator {
   std::vector<std::string> relays() const;
   static bool serves_every_rank(const HostSupervisor& host);
   void tick();
+  void place_hosts();
 
   // coordinator_configure.cpp: plugins' changes to the run
   bool configure_plugins();
@@ -161,6 +164,8 @@ class Coordinator {
   std::vector<std::unique_ptr<HostSupervisor>> hosts_;      // by plugin, then rank
   Greeter greeter_;
   GatherHub gathers_;
+  CpuRoom cpu_room_{allowed_cpus()};
+  Cpus host_cpus_;  // as told last
 
   Phase phase_ = Phase::kIdle;
   Generation worker_generation_;

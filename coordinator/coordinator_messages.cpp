@@ -24,6 +24,7 @@ void Coordinator::worker_message(WorkerSupervisor& worker, Message message) {
           [&](StoreReady& store) { store_ready(worker, store); },
           [&](MetricsLine& line) { metrics_line(line); },
           [&](EventLine& line) { event_line(worker, line); },
+          [&](CpuUse& use) { cpu_room_.heard(worker.rank(), use, loop_.now()); },
           [&](GatherPart& part) { gather_part(worker, std::move(part)); },
           [&](HostReady& ready) {
             if (auto* host = host_of(ready.plugin)) host->ready(ready.host_generation);

@@ -101,6 +101,12 @@ std::vector<KeySpec> make_plugin_keys() {
        .meaning = "open files of the process; default: the system's limit",
        .unit = "files",
        .range = from_to(16, 1 << 20)},
+      {.key = "affinity",
+       .kind = KeyKind::kText,
+       .slot = PLUGIN(affinity),
+       .meaning = "CPUs that the process runs on, like 0-3,8; none: any; auto: any but those on which ranks "
+                  "compute, as long as there are others and no rank waits for a plugin",
+       .defaults = always("auto")},
       {.key = "transport",
        .kind = KeyKind::kChoice,
        .slot = PLUGIN(transport),

@@ -31,6 +31,7 @@ Result<std::int64_t> ProcessTable::launch(const ProcessKey& key) {
   if (!child) return child.error();
   const pid_t pid = child->pid();
   guard_.add(pid);
+  place(key, *child);
   children_.emplace(key, std::move(*child));
   return pid;
 }
@@ -45,6 +46,20 @@ void ProcessTable::ended(const ProcessKey& key, const ProcessEnd& end) {
 
 void ProcessTable::end_now(const ProcessKey& key) {
   if (const auto child = children_.find(key); child != children_.end()) child->second.kill_group();
+}
+
+void ProcessTable::keep_hosts_to(const Cpus& cpus) {
+  host_cpus_ = cpus;
+  for (const auto& [key, child] : children_) place(key, child);
+}
+
+void ProcessTable::place(const ProcessKey& key, const ChildProcess& child) const {
+  if (key.role != Role::kHost) return;
+  const PluginConfig& plugin = plan_.plugins.at(static_cast<std::size_t>(key.plugin.value));
+  if (plugin.affinity == "none" || (plugin.affinity == "auto" && plugin.limits.cpu > 0)) return;
+  const Result<Cpus> named = cpus_named(plugin.affinity);
+  const Cpus& cpus = named ? *named : host_cpus_;
+  if (!cpus.empty()) keep_process_to(child.pid(), cpus);
 }
 
 int ProcessTable::end_strays_now() const {

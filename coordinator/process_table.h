@@ -14,6 +14,7 @@
 #include "child_process_guard.h"
 #include "launch_plan.h"
 #include "process.h"
+#include "protocol/cpus.h"
 
 namespace bulkhead {
 
@@ -30,12 +31,15 @@ class ProcessTable {
   // Its pid.
   Result<std::int64_t> launch(const ProcessKey& key);
   void end_now(const ProcessKey& key);
+  // Where hosts run from now on, those whose `affinity` is auto.
+  void keep_hosts_to(const Cpus& cpus);
   // The last lines of its log as one line; empty where there is none.
   std::string log_tail(const ProcessKey& key) const;
 
  private:
   void ended(const ProcessKey& key, const ProcessEnd& end);
   int end_strays_now() const;
+  void place(const ProcessKey& key, const ChildProcess& child) const;
   void sweep();
 
   EventLoop& loop_;
@@ -43,6 +47,7 @@ class ProcessTable {
   ChildProcessGuard& guard_;
   std::function<void(const ProcessKey&, const ProcessEnd&)> on_end_;
   std::map<ProcessKey, ChildProcess> children_;
+  Cpus host_cpus_;  // empty: any
   EventLoop::Handle sweep_timer_;
 };
 

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <unistd.h>
 
+#include "protocol/cpus.h"
 #include "suggestion.h"
 
 namespace bulkhead {
@@ -112,6 +113,15 @@ Status resolve_device(RunFile& run, bool has_cuda) {
   }
   if (device == "auto") device = has_cuda ? "cuda" : "cpu";
   return ok_status();
+}
+
+Status check_affinity(const RunFile& run, const std::string& key, const PluginConfig& plugin) {
+  if (plugin.affinity == "auto" || plugin.affinity == "none") return ok_status();
+  const Result<Cpus> wanted = cpus_named(plugin.affinity);
+  if (!wanted) return refuse(run, key, key + ": " + wanted.error().message + "; or say auto or none");
+  const Cpus missing = without(*wanted, allowed_cpus());
+  if (missing.empty()) return ok_status();
+  return refuse(run, key, key + ": there is no CPU " + std::to_string(missing.front()) + " for us here");
 }
 
 Status check_interpreter(const RunFile& run, const std::string& key, const PluginConfig& plugin) {

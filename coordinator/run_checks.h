@@ -16,6 +16,9 @@ Status check_run(const RunFile& run);
 // train.device auto → cpu or cuda; cuda without one is refused.
 Status resolve_device(RunFile& run, bool has_cuda);
 
+// `affinity` of one plugin is auto, none or CPUs that there are.
+Status check_affinity(const RunFile& run, const std::string& key, const PluginConfig& plugin);
+
 // The interpreter of one resolved plugin is there; a native one names none.
 Status check_interpreter(const RunFile& run, const std::string& key, const PluginConfig& plugin);
 

@@ -224,6 +224,7 @@ class RunFileReader {
       return refuse(run_.place_of(prefix + "name"), prefix + sentence);
     }
     if (plugin.language == "python" && plugin.python.empty()) plugin.python = context_.python.string();
+    if (auto checked = check_affinity(run_, prefix + "affinity", plugin); !checked) return checked;
     return check_interpreter(run_, prefix + "python", plugin);
   }
 

@@ -86,23 +86,26 @@ Json to_json(const Summary& summary) {
   for (const RankSummary& rank : summary.ranks) ranks.push_back(to_json(rank));
   Json plugins = Json::array();
   for (const PluginSummary& plugin : summary.plugins) plugins.push_back(to_json(plugin));
-  return {{"status", summary.status},
-          {"exit_code", summary.exit_code},
-          {"reason", summary.reason},
-          {"steps", summary.steps},
-          {"epochs", summary.epochs},
-          {"samples", summary.samples},
-          {"resumed_from", summary.resumed_from},
-          {"final_loss", or_null(summary.final_loss)},
-          {"validation", summary.validation},
-          {"test", summary.test},
-          {"params_sha256", summary.params_sha256},
-          {"seconds", summary.seconds},
-          {"tokens_per_second", summary.tokens_per_second},
-          {"ranks", std::move(ranks)},
-          {"batches", to_json(summary.batches)},
-          {"plugins", std::move(plugins)},
-          {"plugin_overhead", summary.plugin_overhead}};
+  Json json = {{"status", summary.status},
+               {"exit_code", summary.exit_code},
+               {"reason", summary.reason},
+               {"steps", summary.steps},
+               {"epochs", summary.epochs},
+               {"samples", summary.samples},
+               {"resumed_from", summary.resumed_from},
+               {"final_loss", or_null(summary.final_loss)},
+               {"validation", summary.validation},
+               {"test", summary.test},
+               {"params_sha256", summary.params_sha256},
+               {"seconds", summary.seconds},
+               {"step_ms", summary.step_ms},
+               {"tokens_per_second", summary.tokens_per_second},
+               {"ranks", std::move(ranks)},
+               {"batches", to_json(summary.batches)},
+               {"plugins", std::move(plugins)},
+               {"plugin_overhead", summary.plugin_overhead}};
+  if (!summary.quiet_step_ms.is_null()) json["quiet_step_ms"] = summary.quiet_step_ms;
+  return json;
 }
 
 }  // namespace bulkhead

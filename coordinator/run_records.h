@@ -85,7 +85,9 @@ struct Summary {
   Json validation = nullptr;         // {loss, …} of the last validation
   Json test = nullptr;               // {loss, …} of the test; null without one
   std::string params_sha256;
-  double seconds = 0;  // first step to end of training
+  double seconds = 0;            // first step to end of training
+  Json step_ms = nullptr;        // of the newest steps, without validation and saves: {p50, p99, n}
+  Json quiet_step_ms = nullptr;  // scripts/bench/hooks only: of those without step hooks
   double tokens_per_second = 0;
   std::vector<RankSummary> ranks;
   BatchCounts batches;

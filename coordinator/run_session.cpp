@@ -133,7 +133,7 @@ LaunchPlan RunSession::launch_plan() const {
   return {.paths = paths_,
           .plugins = file_.config.plugins,
           .ranks = options_.ranks,
-          .cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency())),
+          .cores = static_cast<int>(std::max<std::size_t>(1, allowed_cpus().size())),
           .logs = logs_of(options_, place_.directory),
           .run_folder = fs::absolute(options_.run_file).parent_path(),
           .endpoint = listener_->endpoint(),
@@ -147,6 +147,7 @@ CoordinatorHooks RunSession::hooks() {
   CoordinatorHooks hooks;
   hooks.launch = [this](const ProcessKey& key) { return processes_->launch(key); };
   hooks.end_now = [this](const ProcessKey& key) { processes_->end_now(key); };
+  hooks.keep_hosts_to = [this](const Cpus& cpus) { processes_->keep_hosts_to(cpus); };
   hooks.log_tail = [this](const ProcessKey& key) { return processes_->log_tail(key); };
   hooks.endpoint = [this](const std::string& name) { return sockets_.endpoint(name); };
   hooks.place_of = [this](const std::string& key) { return file_.place_of(key); };

@@ -39,6 +39,8 @@ void fill_from_result(Summary& summary, const Value& result) {
   summary.test = Json(part(result, "test"));
   summary.params_sha256 = field<std::string>(result, "params_sha256");
   summary.seconds = field<double>(result, "seconds");
+  summary.step_ms = Json(part(result, "step_ms"));
+  summary.quiet_step_ms = Json(part(result, "quiet_step_ms"));
   summary.tokens_per_second = field<double>(result, "tokens_per_second");
   summary.plugin_overhead = field<double>(result, "plugin_overhead");
   const Value batches = part(result, "batches");

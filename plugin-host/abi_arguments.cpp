@@ -1,11 +1,13 @@
 #include "abi_arguments.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
 #include <utility>
 
 #include "clean_text.h"
+#include "protocol/arena.h"
 #include "protocol/codec.h"
 
 namespace bulkhead {
@@ -29,6 +31,13 @@ struct Limits {
   std::size_t items = kMaxItems;
   bool finite = false;  // numbers must be
 };
+
+// The same bytes where this process may write to them.
+std::byte* writable_address(const Blob& bytes) {
+  if (bytes.segment == nullptr) return nullptr;
+  const Result<std::byte*> begin = bytes.segment->writable();
+  return begin ? *begin + (bytes.data - bytes.segment->data()) : nullptr;
+}
 
 std::string carried_text(abi::Text text, const Limits& limits) {
   if (text.size > limits.text_bytes) throw NotCarried{"a text is longer than 1 MiB"};
@@ -70,25 +79,21 @@ Result<Value> value_within(const abi::Value& value, const Limits& limits) {
 
 }  // namespace
 
-std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& shape) {
-  std::vector<std::int64_t> strides(shape.size(), 1);
-  for (std::size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * shape[i];
-  return strides;
-}
-
 Result<Value> value_of(const abi::Value& value) { return value_within(value, {}); }
 
 Result<Value> row_value_of(const abi::Value& value) {
   return value_within(value, {SIZE_MAX, SIZE_MAX, true});
 }
 
-AbiTensors::AbiTensors(const Batch& batch) {
+AbiTensors::AbiTensors(const Batch& batch, const std::vector<std::string>& writable) {
   strides_.reserve(batch.size());
   for (const Tensor& tensor : batch) {
-    strides_.push_back(dense_strides(tensor.shape));
+    strides_.push_back(tensor.strides.empty() ? dense_strides(tensor.shape) : tensor.strides);
+    const bool may = std::ranges::count(writable, tensor.name) > 0;
     tensors_.push_back({text(tensor.name), static_cast<abi::DType>(tensor.dtype),
                         static_cast<std::int32_t>(tensor.shape.size()), tensor.shape.data(),
-                        strides_.back().data(), tensor.bytes.data});
+                        strides_.back().data(), tensor.bytes.data,
+                        may ? writable_address(tensor.bytes) : nullptr});
   }
 }
 
@@ -158,7 +163,7 @@ AbiFacts::AbiFacts(const Facts& facts, Generation generation) : facts_{} {
   facts_.map_loc_to = to_.data();
 }
 
-AbiCall::AbiCall(const Call& call, const Philox::Key& key) : tensors_(call.batch), call_{} {
+AbiCall::AbiCall(const Call& call, const Philox::Key& key) : tensors_(call.batch, call.writable), call_{} {
   const CallContext& context = call.context;
   for (const auto& [name, value] : context.metrics) metrics_.push_back({text(name), value});
   call_.hook = text(call.hook);

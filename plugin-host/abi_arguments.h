@@ -37,7 +37,8 @@ Result<Value> row_value_of(const abi::Value& value);
 
 class AbiTensors {
  public:
-  explicit AbiTensors(const Batch& batch);
+  // `writable`: those that may be changed where they lie, if that can be had.
+  explicit AbiTensors(const Batch& batch, const std::vector<std::string>& writable = {});
   AbiTensors(const AbiTensors&) = delete;
   AbiTensors& operator=(const AbiTensors&) = delete;
   const std::vector<abi::Tensor>& list() const { return tensors_; }
@@ -46,9 +47,6 @@ class AbiTensors {
   std::vector<std::vector<std::int64_t>> strides_;
   std::vector<abi::Tensor> tensors_;
 };
-
-// Strides, in elements, of a dense row-major tensor.
-std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& shape);
 
 class AbiFacts {
  public:

@@ -57,6 +57,9 @@ void HookAnswer::fill_results() {
   host_.put = [](void* self, const abi::Tensor* tensor, void* owner, void (*release)(void*)) {
     self_of(self).put(*tensor, std::shared_ptr<void>(owner, release));
   };
+  host_.piece = [](void* self, const abi::Tensor* tensor, abi::Text of, std::int64_t offset) {
+    self_of(self).put_piece(*tensor, abi::view(of), offset);
+  };
   host_.state = [](void* self, abi::Text bytes) {
     HookAnswer& answer = self_of(self);
     if (bytes.size > kMaxMessageBytes)
@@ -129,6 +132,18 @@ void HookAnswer::put(const abi::Tensor& tensor, std::shared_ptr<void> owner) {
   }
 }
 
+void HookAnswer::put_piece(const abi::Tensor& tensor, std::string_view of, std::int64_t offset) {
+  try {
+    Tensor fit = checked(tensor, nullptr);
+    std::erase_if(reply_.pieces, [&](const Piece& before) { return before.name == fit.name; });
+    std::vector<std::int64_t> strides(tensor.strides, tensor.strides + tensor.dims);
+    reply_.pieces.push_back(
+        {std::move(fit.name), std::string(of), offset, fit.dtype, std::move(fit.shape), std::move(strides)});
+  } catch (const Unfit& unfit) {
+    fail("std::length_error", unfit.why);
+  }
+}
+
 Tensor HookAnswer::checked(const abi::Tensor& tensor, std::shared_ptr<void> owner) {
   Tensor checked;
   checked.name = abi::view(tensor.name);
@@ -136,7 +151,7 @@ Tensor HookAnswer::checked(const abi::Tensor& tensor, std::shared_ptr<void> owne
     throw Unfit{"a tensor's name is UTF-8 of at most " + std::to_string(kMaxPluginName) + " bytes"};
   }
   const std::string quoted = "\"" + checked.name + "\"";
-  if (reply_.batch.size() + reply_.kept.size() >= kMaxTensors) {
+  if (reply_.batch.size() + reply_.pieces.size() + reply_.kept.size() >= kMaxTensors) {
     throw Unfit{quoted + " is more than the " + std::to_string(kMaxTensors) +
                 " tensors that a batch can have"};
   }

@@ -82,6 +82,7 @@ class HookAnswer {
   void fill_questions();
   void fail(std::string type, std::string message, bool fatal = false);
   void put(const abi::Tensor& tensor, std::shared_ptr<void> owner);
+  void put_piece(const abi::Tensor& tensor, std::string_view of, std::int64_t offset);
   Tensor checked(const abi::Tensor& tensor, std::shared_ptr<void> owner);
   std::map<std::string, double> metrics_of(const abi::Metric* metrics, std::size_t count);
   void take_caption(std::string_view text);

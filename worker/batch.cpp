@@ -10,6 +10,8 @@
 #include <ATen/ops/from_blob.h>
 #include <c10/core/ScalarType.h>
 
+#include "protocol/log.h"
+
 namespace bulkhead {
 namespace {
 
@@ -44,6 +46,9 @@ std::optional<std::size_t> expected_bytes(const Tensor& tensor) {
   return static_cast<std::size_t>(total);
 }
 
+// What a tensor of BatchMemory holds.
+void release(void* slot) { delete static_cast<Slot*>(slot); }
+
 Tensor to_wire(const NamedTensor& named) {
   const at::Tensor value = named.value.detach().cpu().contiguous();
   Tensor wire;
@@ -52,7 +57,12 @@ Tensor to_wire(const NamedTensor& named) {
   wire.shape.assign(value.sizes().begin(), value.sizes().end());
   wire.bytes.data = static_cast<const std::byte*>(value.const_data_ptr());
   wire.bytes.size = value.nbytes();
-  wire.bytes.owner = std::make_shared<at::Tensor>(value);
+  if (const Slot* slot = value.storage().data_ptr().cast_context<Slot>(&release)) {
+    wire.bytes.owner = slot->owner;
+    wire.bytes.segment = slot->segment;
+  } else {
+    wire.bytes.owner = std::make_shared<at::Tensor>(value);
+  }
   return wire;
 }
 
@@ -63,7 +73,7 @@ Error malformed(const Tensor& wire, const std::string& what) {
 Result<at::Tensor> from_wire(const Tensor& wire) {
   const auto type = torch_type(wire.dtype);
   if (!type) return malformed(wire, "has an unknown element type");
-  if (expected_bytes(wire) != wire.bytes.size) {
+  if (wire.strides.empty() && expected_bytes(wire) != wire.bytes.size) {
     return malformed(wire,
                      "holds " + std::to_string(wire.bytes.size) + " bytes, not what its shape asks for");
   }
@@ -78,6 +88,11 @@ Result<at::Tensor> from_wire(const Tensor& wire) {
     at::Tensor copy = at::empty(wire.shape, *type);
     std::memcpy(copy.mutable_data_ptr(), wire.bytes.data, wire.bytes.size);
     return copy;
+  }
+  if (!wire.strides.empty()) {
+    return at::from_blob(
+        const_cast<std::byte*>(wire.bytes.data), wire.shape, wire.strides,
+        [owner = wire.bytes.owner](void*) {}, at::TensorOptions(*type));
   }
   // from_blob has no read-only form; that nobody writes is this header's contract.
   return at::from_blob(
@@ -98,6 +113,22 @@ const at::Tensor& tensor_named(const TensorBatch& batch, std::string_view name) 
   const at::Tensor* found = find_tensor(batch, name);
   CHECK(found != nullptr, "no '" + std::string(name) + "' in the batch");
   return *found;
+}
+
+at::Tensor BatchMemory::empty(at::IntArrayRef shape, at::ScalarType type) {
+  const auto bytes = static_cast<std::size_t>(c10::multiply_integers(shape)) * c10::elementSize(type);
+  if (bytes < kWorthSharing) return at::empty(shape, type);
+  Arena& arena = c10::isFloatingType(type) ? floats_ : others_;
+  Result<Slot> slot = arena.allocate(bytes);
+  if (!slot) {
+    if (arena.complains()) spdlog::warn("{}; batches are copied instead", slot.error().message);
+    return at::empty(shape, type);
+  }
+  auto* held = new Slot(std::move(*slot));
+  return at::for_blob(held->data, shape)
+      .context(held, &release)
+      .options(at::TensorOptions(type))
+      .make_tensor();
 }
 
 TensorBatch to_device(const TensorBatch& batch, at::Device device) {

@@ -13,6 +13,7 @@ namespace {
 Status write_tensors(const std::filesystem::path& path, const Batch& batch) {
   Result<TensorBatch> tensors = from_wire(batch);
   if (!tensors) return tensors.error();
+  for (NamedTensor& tensor : *tensors) tensor.value = tensor.value.contiguous();
   std::ofstream file(path, std::ios::binary);
   const Status written = write_safetensors(*tensors, {}, [&](const void* data, std::size_t size) -> Status {
     file.write(static_cast<const char*>(data), static_cast<std::streamsize>(size));

@@ -268,11 +268,12 @@ void HostLink::lost(const HostLost& lost) {
 }
 
 Seq HostLink::submit(std::string_view hook, CallContext context, std::optional<Batch> input,
-                     std::size_t bytes) {
+                     std::size_t bytes, std::function<Batch()> again) {
   context.call_id = name() + "/" + std::to_string(context.rank.value_or(around_.rank)) + "/" +
                     std::to_string(stream_.last_seq().next().value);
   if (input && around_.arena != nullptr) share(*around_.arena, *input);
-  const Seq seq = stream_.submit(hook, std::move(context), around_.loop->now(), std::move(input), bytes);
+  const Seq seq = stream_.submit(hook, std::move(context), around_.loop->now(), std::move(input), bytes,
+                                 std::move(again));
   arm();
   return seq;
 }

@@ -49,7 +49,7 @@ class HostLink {
 
   // See PluginStream; these add the time and the call's id.
   Seq submit(std::string_view hook, CallContext context, std::optional<Batch> input = {},
-             std::size_t bytes = 0);
+             std::size_t bytes = 0, std::function<Batch()> again = {});
   void supply(Seq seq, Batch input);
   void want(Seq seq);
   void snapshot();

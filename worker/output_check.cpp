@@ -45,6 +45,22 @@ bool is_finite(const Tensor& tensor) {
 
 }  // namespace
 
+Status add_pieces(const Batch& input, const std::vector<Piece>& pieces, Batch& changed) {
+  for (const Piece& piece : pieces) {
+    if (find(changed, piece.name) != nullptr)
+      return Error{ErrorCode::kMalformed, "the output holds \"" + piece.name + "\" twice"};
+    const Tensor* whole = find(input, piece.of);
+    if (whole == nullptr) {
+      return Error{ErrorCode::kMalformed, "\"" + piece.name + "\" is a piece of \"" + piece.of +
+                                              "\", which the input does not have"};
+    }
+    Result<Tensor> tensor = cut(*whole, piece);
+    if (!tensor) return tensor.error();
+    changed.push_back(std::move(*tensor));
+  }
+  return ok_status();
+}
+
 Result<Batch> assemble_output(const Batch& input, const Batch& changed,
                               const std::vector<std::string>& kept) {
   for (const std::string& name : kept) {
@@ -130,7 +146,7 @@ std::string check_made(const Batch& output) {
 
 std::string check_finite(const Batch& output) {
   for (const Tensor& tensor : output) {
-    if (!is_finite(tensor)) return "\"" + tensor.name + "\" holds a NaN or an infinity";
+    if (!is_finite(dense(tensor))) return "\"" + tensor.name + "\" holds a NaN or an infinity";
   }
   return {};
 }

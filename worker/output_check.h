@@ -10,6 +10,11 @@
 
 namespace bulkhead {
 
+// Puts what a reply says to be pieces of the input behind `changed`; they share
+// the input's memory.  Malformed where a piece is not inside it, or a name is
+// there twice.
+Status add_pieces(const Batch& input, const std::vector<Piece>& pieces, Batch& changed);
+
 // The output batch: input tensors named in `kept` and those in `changed`, in
 // the input's order, new names last.  A kept name that the input lacks, or a
 // name twice, is Malformed.

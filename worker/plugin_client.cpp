@@ -63,6 +63,17 @@ bool PluginClient::has(std::string_view hook) const {
                      [&](const Known& plugin) { return calls(plugin, hook); });
 }
 
+// Asked for in every step: found once.
+const PluginClient::Callees::value_type& PluginClient::callees_of(std::string_view hook) {
+  const auto known = callees_.find(hook);
+  if (known != callees_.end()) return *known;
+  const auto found = callees_.try_emplace(find_hook(hook)->name).first;
+  for (std::size_t i = 0; i < plugins_.size(); ++i) {
+    if (calls(plugins_[i], hook)) found->second.push_back(i);
+  }
+  return *found;
+}
+
 // In job scope all hooks but transforms are rank 0's.
 bool PluginClient::calls(const Known& plugin, std::string_view hook) const {
   if (plugin.retired || !plugin.traits.has(hook)) return false;
@@ -82,9 +93,8 @@ std::vector<std::shared_ptr<PluginClient::Slot>> PluginClient::send(std::string_
                                                                     const HookContext& context) {
   std::vector<std::shared_ptr<Slot>> slots;
   std::vector<std::pair<std::size_t, CallContext>> calls;
-  for (std::size_t i = 0; i < plugins_.size(); ++i) {
+  for (const std::size_t i : callees_of(hook).second) {
     const Known& plugin = plugins_[i];
-    if (!this->calls(plugin, hook)) continue;
     calls.emplace_back(i, own(context.of(plugin.scope), plugin));
     slots.push_back(plugin.traits.steers ? std::make_shared<Slot>(Slot{plugin.plugin, i, false, {}})
                                          : nullptr);
@@ -122,25 +132,86 @@ Collected PluginClient::gather(const std::vector<std::shared_ptr<Slot>>& slots) 
     if (slot->outcome.saw_weights) with_weights.push_back(slot->port);
     collected.add(std::move(slot->outcome), slot->plugin, facts_.rank);
   }
-  if (with_weights.empty()) return collected;
-  loop_.post([side = loop_side_, with_weights] {
-    for (const std::size_t port : with_weights) side->ports[port]->snapshot();
-  });
+  snapshot_after(with_weights);
   return collected;
 }
 
-void PluginClient::notify(std::string_view hook, const HookContext& context, std::int64_t due) {
-  for (auto& slot : send(hook, context)) sent_.emplace_back(due, std::move(slot));
+void PluginClient::snapshot_after(const std::vector<std::size_t>& ports) {
+  if (ports.empty()) return;
+  loop_.post([side = loop_side_, ports] {
+    for (const std::size_t port : ports) side->ports[port]->snapshot();
+  });
+}
+
+// ----- Step-level hooks -----
+
+void PluginClient::notify(std::string_view hook, const HookContext& context, std::int64_t due, When when) {
+  const auto& [name, callees] = callees_of(hook);
+  if (callees.empty()) return;
+  if (idle_.empty()) idle_.push_back(std::make_unique<Event>());
+  sent_.push_back(std::move(idle_.back()));
+  idle_.pop_back();
+  Event& event = *sent_.back();
+  event.hook = name;
+  event.due = due;
+  event.callees = callees;
+  event.context = context;
+  event.settled = false;
+  // The loop thread is done with the event before this object is destroyed.
+  const auto task = [this, &event] { deliver(event); };
+  if (when == When::kNow) return loop_.post(task);
+  loop_.post_lazily(task);
+}
+
+// Loop thread.
+void PluginClient::deliver(Event& event) {
+  event.unanswered = event.callees.size();
+  event.outcomes.resize(event.callees.size());
+  for (std::size_t n = 0; n < event.callees.size(); ++n) {
+    const std::size_t i = event.callees[n];
+    const Known& plugin = plugins_[i];
+    PluginPort& port = *loop_side_->ports[i];
+    const std::int64_t ticket =
+        port.call({std::string(event.hook), own(event.context.of(plugin.scope), plugin), {}, 0});
+    if (!plugin.traits.steers) {  // an observer: nobody waits
+      answered(event, n, {});
+      continue;
+    }
+    loop_side_->takers[{i, ticket}] = [this, &event, n](Outcome outcome) {
+      answered(event, n, std::move(outcome));
+    };
+    port.want(ticket);
+  }
+}
+
+// Loop thread.
+void PluginClient::answered(Event& event, std::size_t callee, Outcome outcome) {
+  event.outcomes[callee] = std::move(outcome);
+  if (--event.unanswered > 0) return;
+  compute_.post([&event] { event.settled = true; });
 }
 
 Collected PluginClient::collect(std::int64_t due) {
-  std::vector<std::shared_ptr<Slot>> slots;
-  std::erase_if(sent_, [&](auto& sent) {
-    if (sent.first > due) return false;
-    slots.push_back(std::move(sent.second));
-    return true;
-  });
-  return gather(slots);
+  const auto is_due = [due](const auto& event) { return event->due <= due; };
+  const auto is_open = [&](const auto& event) { return is_due(event) && !event->settled; };
+  if (std::ranges::any_of(sent_, is_open)) {
+    send_now();
+    wait_until([&] { return std::ranges::none_of(sent_, is_open); });
+  }
+  Collected collected;
+  std::vector<std::size_t> with_weights;
+  for (auto& event : sent_) {
+    if (!is_due(event)) continue;
+    for (std::size_t n = 0; n < event->callees.size(); ++n) {
+      const std::size_t i = event->callees[n];
+      if (event->outcomes[n].saw_weights) with_weights.push_back(i);
+      collected.add(std::exchange(event->outcomes[n], {}), plugins_[i].plugin, facts_.rank);
+    }
+    idle_.push_back(std::move(event));
+  }
+  std::erase(sent_, nullptr);
+  snapshot_after(with_weights);
+  return collected;
 }
 
 void PluginClient::pass(std::string_view hook) {
@@ -161,6 +232,7 @@ void PluginClient::pass_port(std::size_t port) {
 
 void PluginClient::leave_shared() {
   for (Known& plugin : plugins_) plugin.retired |= plugin.scope != "rank";
+  callees_.clear();
 }
 
 Collected PluginClient::call(std::string_view hook, const HookContext& context) {
@@ -212,9 +284,11 @@ std::map<std::string, std::int64_t> PluginClient::last_seqs() {
 }
 
 void PluginClient::retire(const std::vector<std::int64_t>& plugins) {
+  if (plugins.empty()) return;
   for (Known& plugin : plugins_) {
-    if (std::find(plugins.begin(), plugins.end(), plugin.plugin.value) != plugins.end())
-      plugin.retired = true;
+    if (std::find(plugins.begin(), plugins.end(), plugin.plugin.value) == plugins.end()) continue;
+    plugin.retired = true;
+    callees_.clear();
   }
   loop_.post([side = loop_side_, plugins] {
     for (const std::int64_t plugin : plugins) {

@@ -73,6 +73,12 @@ struct BatchKey {
   friend auto operator<=>(const BatchKey&, const BatchKey&) = default;
 };
 
+// A micro-batch at the head of its chain.
+struct RawBatch {
+  Batch batch;
+  std::function<Batch()> again;  // makes it anew, the same bytes; any thread
+};
+
 // The facts of a call in both forms that a plugin may see.
 struct HookContext {
   CallContext rank;
@@ -122,7 +128,11 @@ class PluginClient {
   bool has(std::string_view hook) const;
 
   // Sends a step-level hook whose Control belongs to the exchange of step `due`.
-  void notify(std::string_view hook, const HookContext& context, std::int64_t due);
+  // kWithNext: with what is sent next, or when send_now() says so.  Asks for no
+  // memory once it has been called for a while.
+  enum class When { kNow, kWithNext };
+  void notify(std::string_view hook, const HookContext& context, std::int64_t due, When when = When::kNow);
+  void send_now() { loop_.wake(); }
   // What notify() has sent with a step up to `due` and nobody has collected, in
   // the order sent.
   Collected collect(std::int64_t due);
@@ -154,7 +164,7 @@ class PluginClient {
   const std::string& last_hook(Phase phase) const { return last_hook_.at(phase); }
   // Puts stage `stage` of a micro-batch into its stream; `raw` with stage 0.
   // `bytes`: what the micro-batch weighs.
-  void transform(std::size_t stage, BatchKey key, const CallContext& context, std::optional<Batch> raw,
+  void transform(std::size_t stage, BatchKey key, const CallContext& context, std::optional<RawBatch> raw,
                  std::size_t bytes);
   // Asks for a micro-batch ahead of take().
   void want_batch(BatchKey key);
@@ -188,6 +198,17 @@ class PluginClient {
     bool settled = false;
     TakenBatch taken;
   };
+  // A step-level hook on its way.  The compute thread fills it in and has it
+  // back once it is settled; in between it is the loop thread's.
+  struct Event {
+    std::string_view hook;  // the table's
+    std::int64_t due = 0;
+    std::vector<std::size_t> callees;  // places in plugins_
+    HookContext context;
+    std::vector<Outcome> outcomes;  // of `callees`
+    std::size_t unanswered = 0;
+    bool settled = false;
+  };
   struct Known {
     PluginId plugin;
     std::string name;
@@ -211,6 +232,11 @@ class PluginClient {
   std::map<std::string, Blob> snapshot_of(const std::function<bool(const Known&)>& wanted,
                                           const HookContext& context, Collected& collected);
   std::vector<std::shared_ptr<Slot>> send(std::string_view hook, const HookContext& context);
+  using Callees = std::map<std::string_view, std::vector<std::size_t>>;
+  const Callees::value_type& callees_of(std::string_view hook);
+  void deliver(Event& event);
+  void answered(Event& event, std::size_t callee, Outcome outcome);
+  void snapshot_after(const std::vector<std::size_t>& ports);
   void pass_port(std::size_t port);
   Collected gather(const std::vector<std::shared_ptr<Slot>>& slots);
   // Hands the outcome of a call over to the compute thread.
@@ -228,7 +254,8 @@ class PluginClient {
   std::map<Phase, std::vector<std::size_t>> stage_ports_;
   std::set<Phase> takes_samples_;
   std::map<Phase, std::string> last_hook_;
-  std::vector<std::pair<std::int64_t, std::shared_ptr<Slot>>> sent_;  // with their `due`
+  Callees callees_;  // places in plugins_ by hook, as far as asked for
+  std::vector<std::unique_ptr<Event>> sent_, idle_;
   std::map<BatchKey, std::shared_ptr<BatchSlot>> wanted_;
   double waited_seconds_ = 0;
 };

@@ -7,11 +7,21 @@
 #include "plugin_client_loop.h"
 
 namespace bulkhead {
+namespace {
+
+// As a file takes it.
+Batch dense_copy(const Batch& batch) {
+  Batch copy;
+  for (const Tensor& tensor : batch) copy.push_back(dense(tensor));
+  return copy;
+}
+
+}  // namespace
 
 const std::vector<std::int64_t>& PluginClient::prefetch(Phase phase) const { return prefetch_.at(phase); }
 
 void PluginClient::transform(std::size_t stage, BatchKey key, const CallContext& context,
-                             std::optional<Batch> raw, std::size_t bytes) {
+                             std::optional<RawBatch> raw, std::size_t bytes) {
   const Known& plugin = plugins_[stage_ports_.at(key.phase)[stage]];
   loop_.post([side = loop_side_, stage, key, context = own(context, plugin), raw = std::move(raw),
               bytes]() mutable { side->transform(stage, key, std::move(context), std::move(raw), bytes); });
@@ -58,7 +68,8 @@ std::vector<PendingBatch> PluginClient::pending_batches() {
       done = true;
       for (auto& [key, job] : loop_side_->jobs) {
         done = done && job.under_way.empty();
-        batches.push_back({key.step, key.micro, job.stages, job.skip, job.dead_letter, job.current});
+        batches.push_back(
+            {key.step, key.micro, job.stages, job.skip, job.dead_letter, dense_copy(job.current)});
       }
     });
     if (done) break;
@@ -71,7 +82,8 @@ std::vector<PendingBatch> PluginClient::pending_batches() {
     wait_until([&] { return slot->settled; });
     const TakenBatch& taken = slot->taken;
     const auto all_stages = static_cast<std::int64_t>(prefetch().size());
-    batches.push_back({key.step, key.micro, all_stages, taken.skip, taken.dead_letter, taken.batch});
+    batches.push_back(
+        {key.step, key.micro, all_stages, taken.skip, taken.dead_letter, dense_copy(taken.batch)});
   }
   std::sort(batches.begin(), batches.end(), [](const PendingBatch& a, const PendingBatch& b) {
     return std::pair(a.step, a.micro) < std::pair(b.step, b.micro);

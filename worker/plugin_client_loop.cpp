@@ -54,10 +54,12 @@ RelayHub::Handlers PluginClient::LoopSide::hub_handlers() {
 // ----- Chains -----
 
 void PluginClient::LoopSide::transform(std::size_t stage, BatchKey key, CallContext context,
-                                       std::optional<Batch> raw, std::size_t bytes) {
+                                       std::optional<RawBatch> raw, std::size_t bytes) {
   Job& job = jobs[key];
+  std::function<Batch()> again;
   if (raw) {
-    job.current = std::move(*raw);
+    job.current = std::move(raw->batch);
+    again = std::move(raw->again);
     if (are_samples(job.current)) job.raw = job.current;
   }
   const Stage& at = chains[key.phase][stage];
@@ -66,10 +68,11 @@ void PluginClient::LoopSide::transform(std::size_t stage, BatchKey key, CallCont
     ++job.stages;
     return;
   }
-  SharedCall call{at.hook, std::move(context), {}, bytes};
+  SharedCall call{at.hook, std::move(context), {}, bytes, std::move(again)};
   if (job.under_way.empty()) {
     if (!at.of_samples) make_batch(job);
-    call.input = job.current;
+    // Whoever may change it where it lies has it alone.
+    call.input = call.again ? std::exchange(job.current, {}) : job.current;
   }
   const std::int64_t ticket = port.call(std::move(call));
   job.under_way.emplace_back(stage, ticket);

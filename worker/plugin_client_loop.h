@@ -55,7 +55,7 @@ struct PluginClient::LoopSide {
   void settle(std::size_t port, std::int64_t ticket, Outcome outcome);
   RelayHub::Handlers hub_handlers();
 
-  void transform(std::size_t stage, BatchKey key, CallContext context, std::optional<Batch> raw,
+  void transform(std::size_t stage, BatchKey key, CallContext context, std::optional<RawBatch> raw,
                  std::size_t bytes);
   // Moves the job on: asks for its oldest stage if the next one or the taker
   // waits for it, hands the batch over when nothing is under way.

@@ -28,7 +28,7 @@ std::unique_ptr<PluginPort> PluginPort::home(PluginRoute route, StreamOptions op
       std::move(ranks), route,
       SharedStream::Stream{[&link](SharedCall call) {
                              return link.submit(call.hook, std::move(call.context), std::move(call.input),
-                                                call.bytes);
+                                                call.bytes, std::move(call.again));
                            },
                            [&link](Seq seq, Batch input) { link.supply(seq, std::move(input)); },
                            [&link](Seq seq) { link.want(seq); }},
@@ -49,7 +49,9 @@ std::unique_ptr<PluginPort> PluginPort::away(PluginRoute route, RelayLink* relay
 std::int64_t PluginPort::call(SharedCall call) {
   if (relay_ != nullptr) return relay_->call(route_.plugin, std::move(call));
   if (shared_) return shared_->call(rank_, std::move(call));
-  return link_->submit(call.hook, std::move(call.context), std::move(call.input), call.bytes).value;
+  return link_
+      ->submit(call.hook, std::move(call.context), std::move(call.input), call.bytes, std::move(call.again))
+      .value;
 }
 
 void PluginPort::supply(std::int64_t ticket, Batch input) {

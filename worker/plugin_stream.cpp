@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "output_check.h"
+#include "protocol/arena.h"
 #include "protocol/result.h"
 
 namespace bulkhead {
@@ -24,6 +25,22 @@ double percentile(std::vector<float> values, double share) {
   return values[static_cast<std::size_t>(rank)];
 }
 
+std::size_t bytes_of(const Batch& batch) {
+  std::size_t bytes = 0;
+  for (const Tensor& tensor : batch) bytes += tensor.bytes.size;
+  return bytes;
+}
+
+// Names of tensors in memory that a host may write to.
+std::vector<std::string> writable_in(const Batch& batch) {
+  std::vector<std::string> names;
+  for (const Tensor& tensor : batch) {
+    const Segment* segment = tensor.bytes.segment;
+    if (segment != nullptr && segment->access() == PeerAccess::kWrite) names.push_back(tensor.name);
+  }
+  return names;
+}
+
 }  // namespace
 
 PluginStream::PluginStream(PluginRoute route, StreamOptions options, Effects effects)
@@ -39,8 +56,9 @@ PluginStream::PluginStream(PluginRoute route, StreamOptions options, Effects eff
 // ----- The rank's side -----
 
 Seq PluginStream::submit(std::string_view hook, CallContext context, TimePoint now,
-                         std::optional<Batch> input, std::size_t bytes) {
+                         std::optional<Batch> input, std::size_t bytes, std::function<Batch()> again) {
   Entry entry;
+  entry.again = std::move(again);
   entry.hook = find_hook(hook);
   CHECK(entry.hook != nullptr, std::string(hook));
   entry.call.hook = hook;
@@ -264,8 +282,9 @@ void PluginStream::fault(std::string kind, std::string reason, TimePoint now) {
 
 void PluginStream::pump(TimePoint now) {
   if (host_ != Host::kServing || faulted_) return;
-  while (cursor_ < entries_.size() && flights_.size() < options_.credits) {
+  while (cursor_ < entries_.size()) {
     Entry& entry = entries_[cursor_];
+    if (!has_credit(entry.call.batch)) break;
     if (entry.accepted || entry.buried) {
       ++cursor_;
       continue;
@@ -273,7 +292,9 @@ void PluginStream::pump(TimePoint now) {
     if (entry.awaits_input) break;
     const bool replay = entry.state == State::kConsumed;
     if (cautious_ && !replay && !flights_.empty()) break;
+    if (entry.again && entry.sent_before) entry.call.batch = entry.again();
     Call call = entry.call;
+    if (entry.again && !entry.sent_before) call.writable = writable_in(call.batch);
     call.context.replaying = replay;
     if (replay)
       ++report_.replays;
@@ -289,6 +310,13 @@ void PluginStream::pump(TimePoint now) {
   said_ready_ = true;
   was_ready_ = true;
   effects_.ready();
+}
+
+bool PluginStream::has_credit(const Batch& input) const {
+  if (flights_.empty()) return true;
+  std::size_t bytes = bytes_of(input);
+  for (const Flight& flight : flights_) bytes += flight.bytes;
+  return flights_.size() < options_.credits && bytes <= options_.credit_bytes;
 }
 
 bool PluginStream::replaying() const {
@@ -308,6 +336,7 @@ void PluginStream::send(Call call, const HookInfo& hook, bool replay, TimePoint 
   flight.begun = now;
   flight.deadline = call.seq == Seq{0} ? Duration(kStartDeadline) : deadline_of(hook);
   flight.step = call.seq == Seq{0} ? -1 : call.context.global_step;
+  flight.bytes = bytes_of(call.batch);
   flights_.push_back(std::move(flight));
   ++report_.calls;
   effects_.send(std::move(call));

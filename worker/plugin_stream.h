@@ -54,7 +54,8 @@ struct AskRequest {
 };
 
 struct StreamOptions {
-  std::size_t credits = 16;                            // calls under way
+  std::size_t credits = 16;                            // calls under way …
+  std::size_t credit_bytes = std::size_t{256} << 20;   // … and what their inputs weigh; one may always go
   std::size_t journal_calls = 256;                     // then a snapshot is taken …
   std::size_t journal_bytes = std::size_t{256} << 20;  // … or then
   std::size_t observer_queue = 1024;                   // steers = False: calls waiting
@@ -94,9 +95,11 @@ class PluginStream {
   // being made by the plugin before it is submitted without and gets it later;
   // the stream waits at that place.
   // `bytes` is what the input weighs in the journal; for one that comes later,
-  // a size that depends on the step alone.
+  // a size that depends on the step alone.  `again`, where it is there, makes
+  // the input anew, the same bytes: then the plugin may change it where it lies,
+  // if that is in memory that it may write to.
   Seq submit(std::string_view hook, CallContext context, TimePoint now, std::optional<Batch> input = {},
-             std::size_t bytes = 0);
+             std::size_t bytes = 0, std::function<Batch()> again = {});
   void supply(Seq seq, Batch input, TimePoint now);
   // Somebody takes the result: settle() follows, now or when it is there.
   void want(Seq seq);
@@ -146,8 +149,9 @@ class PluginStream {
     State state = State::kQueued;
     int kills = 0;
     std::int64_t position = 0;
-    std::vector<Answer> answers;  // by number
-    std::string asking;           // what the next one is for, while it is being made
+    std::function<Batch()> again;  // makes call.batch anew, which a host may have changed once it was sent
+    std::vector<Answer> answers;   // by number
+    std::string asking;            // what the next one is for, while it is being made
     bool saw_weights = false;
     Outcome outcome;
   };
@@ -160,6 +164,7 @@ class PluginStream {
     TimePoint begun;  // what the deadline counts from
     Duration deadline{};
     std::int64_t step = -1;
+    std::size_t bytes = 0;
     bool asking = false;  // the host waits for an answer: the deadline rests
     std::vector<Note> notes;
   };
@@ -168,7 +173,10 @@ class PluginStream {
   void opening_reply(const Reply& reply, TimePoint now);
   void pump(TimePoint now);
   bool replaying() const;
+  bool has_credit(const Batch& input) const;
   void send(Call call, const HookInfo& hook, bool replay, TimePoint now);
+  static Batch input_of(const Entry& entry);
+  void keep_input(const Entry& entry, const std::string& reason);
   void entry_reply(Entry& entry, Reply reply, std::vector<Note> notes);
   // False when the output was refused, and the call settled so.
   bool transform_reply(Entry& entry, Reply& reply);

@@ -35,7 +35,7 @@ void PluginStream::entry_reply(Entry& entry, Reply reply, std::vector<Note> note
                              {"step", entry.call.context.global_step},
                              {"reason", said},
                              {"traceback", reply.failure->traceback}});
-    if (has_input(*entry.hook)) effects_.dead_letter(entry.call, reply.hook + " raised " + said);
+    if (has_input(*entry.hook)) keep_input(entry, reply.hook + " raised " + said);
     entry.outcome.fatal = reply.fatal;
     settle_failed(entry, Outcome::Kind::kError,
                   reply.fatal ? route_.config.name + ": " + said : reply.hook + " raised " + said);
@@ -65,10 +65,18 @@ void PluginStream::entry_reply(Entry& entry, Reply reply, std::vector<Note> note
 
 bool PluginStream::transform_reply(Entry& entry, Reply& reply) {
   const bool made = entry.hook->kind == HookKind::kCollate;  // nothing of the samples is kept
+  Status pieces = ok_status();
+  if (entry.hook->kind == HookKind::kTransform) {
+    pieces = add_pieces(entry.call.batch, reply.pieces, reply.batch);
+  } else if (!reply.pieces.empty()) {
+    pieces = Error{ErrorCode::kMalformed, reply.hook + " has no pieces to give"};
+  }
   Result<Batch> output = assemble_output(made ? Batch{} : entry.call.batch, reply.batch, reply.kept);
   const auto good = last_good_.find(reply.hook);
   std::string refused;
-  if (!output.ok()) {
+  if (!pieces.ok()) {
+    refused = pieces.error().message;
+  } else if (!output.ok()) {
     refused = output.error().message;
   } else if (entry.hook->kind == HookKind::kSample) {
     refused = check_samples(entry.call.batch, *output);
@@ -84,13 +92,26 @@ bool PluginStream::transform_reply(Entry& entry, Reply& reply) {
     ++report_.errors;
     effects_.event("error",
                    {{"hook", reply.hook}, {"step", entry.call.context.global_step}, {"reason", refused}});
-    effects_.dead_letter(entry.call, refused);
+    keep_input(entry, refused);
     settle_failed(entry, Outcome::Kind::kError, refused);
     return false;
   }
   entry.outcome.batch = std::move(*output);
   if (entry.hook->kind == HookKind::kTransform) last_good_[reply.hook] = schema_of(entry.outcome.batch);
+  if (entry.again) entry.call.batch.clear();  // the journal keeps how to make it, not the memory
   return true;
+}
+
+// As it was before any host had it.
+Batch PluginStream::input_of(const Entry& entry) {
+  return entry.again && entry.sent_before ? entry.again() : entry.call.batch;
+}
+
+void PluginStream::keep_input(const Entry& entry, const std::string& reason) {
+  if (!entry.again) return effects_.dead_letter(entry.call, reason);
+  Call call = entry.call;
+  call.batch = input_of(entry);
+  effects_.dead_letter(call, reason);
 }
 
 void PluginStream::settle_failed(Entry& entry, Outcome::Kind kind, std::string reason) {
@@ -98,7 +119,7 @@ void PluginStream::settle_failed(Entry& entry, Outcome::Kind kind, std::string r
   entry.outcome.kind = kind;
   entry.outcome.reason = std::move(reason);
   if (entry.hook->moves_batch()) {
-    entry.outcome.batch = entry.call.batch;
+    entry.outcome.batch = input_of(entry);
     if (kind != Outcome::Kind::kGivenUp) {
       entry.outcome.skip = route_.config.on_poison == "skip";
       entry.outcome.abort = route_.config.on_poison == "abort";
@@ -106,7 +127,7 @@ void PluginStream::settle_failed(Entry& entry, Outcome::Kind kind, std::string r
   }
   effects_.over(entry.position, kind != Outcome::Kind::kError);
   if (kind == Outcome::Kind::kPoison) {
-    if (has_input(*entry.hook)) effects_.dead_letter(entry.call, entry.outcome.reason);
+    if (has_input(*entry.hook)) keep_input(entry, entry.outcome.reason);
     effects_.event("poison", {{"hook", entry.call.hook},
                               {"step", entry.call.context.global_step},
                               {"reason", entry.outcome.reason}});

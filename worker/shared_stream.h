@@ -26,6 +26,7 @@ struct SharedCall {
   CallContext context;
   std::optional<Batch> input;
   std::size_t bytes = 0;
+  std::function<Batch()> again{};  // PluginStream::submit()
 };
 
 class SharedStream {

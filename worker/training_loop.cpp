@@ -97,7 +97,9 @@ Status TrainingLoop::run_epoch() {
 
 Status TrainingLoop::train_step() {
   compute_.run_ready();  // what the loop thread has posted: an interrupt
-  plugins_.notify("on_step_start", context(state_.step), state_.step);
+  step_began_ = compute_.now();
+  tell("on_step_start", context_of(state_.facts_of(state_.step - 1), state_.step), state_.step);
+  plugins_.send_now();
   for (std::size_t stage = 0; stage < prefetch_.size(); ++stage)
     submit_transforms(stage, state_.step + prefetch_[stage]);
   if (!prefetch_.empty()) {
@@ -157,7 +159,7 @@ Result<Agreement> TrainingLoop::step_optimizer(RankReport& report, double weight
     if (told) {
       conclude();
       if (!*agreement) return *agreement;
-      plugins_.notify("on_optimizer_step_start", context_of(facts), state_.step + 1);
+      tell("on_optimizer_step_start", context_of(facts, state_.step), state_.step + 1);
     }
     if (weight > 0) {
       if (Status done = parts_.optimizer.step(facts.lr); !done) return done.error();
@@ -165,7 +167,7 @@ Result<Agreement> TrainingLoop::step_optimizer(RankReport& report, double weight
   }
   if (!agreement) conclude();
   if (!*agreement) return *agreement;
-  plugins_.notify("on_optimizer_step_end", context_of(facts), state_.step + 1);
+  tell("on_optimizer_step_end", context_of(facts, state_.step), state_.step + 1);
   const std::int64_t deepest = prefetch_.empty() ? 0 : prefetch_.front();
   state_.remember(std::move(facts), static_cast<std::size_t>(deepest + 2));
   return *agreement;
@@ -173,19 +175,22 @@ Result<Agreement> TrainingLoop::step_optimizer(RankReport& report, double weight
 
 // The end of step k: protocol/README.md, rule 8.
 Status TrainingLoop::boundary(const Agreement& agreement) {
-  const StepFacts facts = state_.history.back();
-  const HookContext ended = context_of(facts);
+  const StepFacts& facts = state_.history.back();
+  const HookContext& ended = context_of(facts, facts.step);
   state_.due += plan_.accumulate_of(state_.step);
   ++state_.step;
   ++state_.step_in_epoch;
   outlets_.step(state_.step);
   plugins_.retire(agreement.given_up);
-  plugins_.notify("on_step_end", ended, state_.step);
-  plugins_.notify("should_stop", ended, state_.step);
+  // These go with what follows at once: the next step's start, a validation, the end.
+  tell("on_step_end", ended, state_.step, PluginClient::When::kWithNext);
+  tell("should_stop", ended, state_.step, PluginClient::When::kWithNext);
   const bool validation_due = validate_every() > 0 ? state_.step % validate_every() == 0 || is_last_step()
                                                    : state_.step == epoch_end_step();
   const bool save_due = save_every() > 0 && state_.step % save_every() == 0;
-  if (log_step(facts, agreement.control.log)) plugins_.notify("on_log", ended, state_.step);
+  if (log_step(facts, agreement.control.log))
+    tell("on_log", ended, state_.step, PluginClient::When::kWithNext);
+  time_step(facts.step);
   set(agreement.control.settings, state_.step + (prefetch_.empty() ? 0 : prefetch_.front()));
   if (decide_end(agreement)) return ok_status();
 

@@ -26,6 +26,7 @@
 #include "protocol/messages.h"
 #include "rank_report.h"
 #include "step_graph.h"
+#include "step_times.h"
 #include "training_state.h"
 
 namespace bulkhead {
@@ -51,6 +52,7 @@ class TrainingLoop {
     GradientReducer reducer;  // before its communicator it must go
     bool resumed = false;
     std::vector<LinkedFile> kept;  // rank 0: what every checkpoint gets besides
+    QuietBlocks quiet = {};
 
     SamplerOptions sampler_options(std::int64_t samples) const {
       return {samples, config.data.batch_size, facts.rank, facts.world_size, config.train.seed};
@@ -120,7 +122,8 @@ class TrainingLoop {
   void tell_micro_batch(std::int64_t micro, const Losses& losses);
   std::vector<double> add_losses(RankReport& report);
   TensorBatch raw_batch(std::int64_t step, std::int64_t micro);
-  Batch raw_input(std::int64_t step, std::int64_t micro);
+  RawBatch raw_input(std::int64_t step, std::int64_t micro);
+  RawBatch raw_input(Phase phase, Split split, std::vector<std::int64_t> indices);
   // What came out of the chain that ends in `hook`, or `raw()`, skipped, where it cannot be used.
   Result<TensorBatch> usable(TakenBatch taken, std::string_view hook, const std::function<TensorBatch()>& raw,
                              bool& skip, RankReport& report);
@@ -145,8 +148,11 @@ class TrainingLoop {
   std::string objection_to(const Batch& weights) const;
   Status load_weights(std::int64_t root);
 
+  void tell(std::string_view hook, const HookContext& context, std::int64_t due,
+            PluginClient::When when = PluginClient::When::kNow);
   HookContext context(std::int64_t step) const;
-  HookContext context_of(const StepFacts& facts) const;
+  void fill(HookContext& context, std::int64_t step, const StepFacts& facts) const;
+  const HookContext& context_of(const StepFacts& facts, std::int64_t step);
   HookContext context_with(const std::map<std::string, double>& metrics) const;
   CallContext transform_context(std::size_t stage, std::int64_t step, std::int64_t micro) const;
   std::int64_t epoch_end_step() const;
@@ -160,6 +166,7 @@ class TrainingLoop {
   }
   double lr(std::int64_t step) const;
   bool log_step(const StepFacts& facts, bool forced);
+  void time_step(std::int64_t step);
 
   Parts parts_;
   TrainingState state_;
@@ -205,6 +212,11 @@ class TrainingLoop {
   TimePoint started_{};
   TimePoint ended_{};
   TimePoint logged_{};
+  TimePoint step_began_{};
+  BatchMemory batch_memory_{default_arena_bytes() / 2};
+  StepTimes times_;
+  StepTimes quiet_times_;
+  HookContext told_;  // of the step under way; kept, since it asks for memory
   double waited_before_ = 0;
   std::map<std::string, double> plugin_metrics_;      // ctx.log_metrics since the last line
   std::map<std::string, double> validation_metrics_;  // while on_validate_end is called

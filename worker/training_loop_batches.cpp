@@ -47,10 +47,10 @@ bool TrainingLoop::take_up(std::vector<PendingBatch> batches) {
 void TrainingLoop::submit_transforms(std::size_t stage, std::int64_t step) {
   if (step >= epoch_end_step()) return;
   for (std::int64_t micro = 0; micro < plan_.accumulate_of(step); ++micro) {
-    std::optional<Batch> raw;
+    std::optional<RawBatch> raw;
     if (stage == 0) {
       raw = raw_input(step, micro);
-      raw_bytes_ = bytes_of(*raw);
+      raw_bytes_ = bytes_of(raw->batch);
     }
     plugins_.transform(stage, {Phase::kTrain, step, micro}, transform_context(stage, step, micro),
                        std::move(raw), raw_bytes_);
@@ -67,11 +67,21 @@ TensorBatch TrainingLoop::raw_batch(std::int64_t step, std::int64_t micro) {
   return parts_.dataset->gather(Split::kTrain, sampler_.indices(state_.epoch, batch));
 }
 
-// What the chain begins with: samples where a plugin wants them, else a batch.
-Batch TrainingLoop::raw_input(std::int64_t step, std::int64_t micro) {
-  if (!plugins_.takes_samples(Phase::kTrain)) return to_wire(raw_batch(step, micro));
+RawBatch TrainingLoop::raw_input(std::int64_t step, std::int64_t micro) {
   const std::int64_t batch = plan_.first_batch_of(step) + micro;
-  return parts_.dataset->raw_samples(Split::kTrain, sampler_.indices(state_.epoch, batch));
+  const auto indices = sampler_.indices(state_.epoch, batch);
+  return raw_input(Phase::kTrain, Split::kTrain, {indices.begin(), indices.end()});
+}
+
+// What the chain begins with: samples where a plugin wants them, else a batch,
+// which its first plugin may have for itself.
+RawBatch TrainingLoop::raw_input(Phase phase, Split split, std::vector<std::int64_t> indices) {
+  const Dataset& data = *parts_.dataset;
+  if (plugins_.takes_samples(phase)) return {data.raw_samples(split, indices), {}};
+  Batch batch = to_wire(data.gather(split, indices, &batch_memory_));
+  return {std::move(batch), [data = parts_.dataset, split, indices = std::move(indices)] {
+            return to_wire(data->gather(split, indices));
+          }};
 }
 
 Result<TensorBatch> TrainingLoop::next_batch(std::int64_t step, std::int64_t micro, bool& skip,
@@ -186,7 +196,7 @@ void TrainingLoop::tell_micro_batch(std::int64_t micro, const Losses& losses) {
         told.job.metrics = {{"loss", losses.loss.item<double>()},
                             {"accuracy", losses.correct.item<double>() / static_cast<double>(losses.count)}};
     told.rank.micro_batch = told.job.micro_batch = micro;
-    plugins_.notify(hook, told, state_.step + 1);
+    tell(hook, told, state_.step + 1);
   }
 }
 

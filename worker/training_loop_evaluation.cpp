@@ -97,14 +97,11 @@ void TrainingLoop::submit_evaluated(const Evaluation& evaluation, std::size_t st
   if (index >= evaluation.own) return plugins_.pass_stage(evaluation.phase, stage);
   CallContext call = context(state_.step).rank;
   call.micro_batch = index;
-  std::optional<Batch> raw;
+  std::optional<RawBatch> raw;
   std::size_t bytes = 0;
   if (stage == 0) {
-    const std::vector<std::int64_t> indices = evaluation.sampler.indices(index);
-    raw = plugins_.takes_samples(evaluation.phase)
-              ? parts_.dataset->raw_samples(evaluation.split, indices)
-              : to_wire(parts_.dataset->gather(evaluation.split, indices));
-    bytes = bytes_of(*raw);
+    raw = raw_input(evaluation.phase, evaluation.split, evaluation.sampler.indices(index));
+    bytes = bytes_of(raw->batch);
   }
   plugins_.transform(stage, {evaluation.phase, 0, index}, call, std::move(raw), bytes);
 }

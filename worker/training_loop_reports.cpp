@@ -15,33 +15,38 @@ double seconds_between(TimePoint from, TimePoint to) {
 
 }  // namespace
 
-HookContext TrainingLoop::context(std::int64_t step) const {
-  CallContext call;
-  call.epoch = state_.epoch;
-  call.global_step = step;
-  call.step_in_epoch = step - state_.epoch_first_step;
-  call.epoch_length = plan_.length();
-  call.max_steps = parts_.config.train.max_steps;
-  call.max_epochs = parts_.config.train.max_epochs;
-  call.best_metric = state_.best_metric;
-  const StepFacts before = state_.facts_of(step - 1);
-  call.lr = before.lr;
-  call.grad_norm = before.grad_norm;
-  HookContext context{call, call};
-  context.rank.metrics = before.rank_metrics;
-  context.job.metrics = before.job_metrics;
-  return context;
+// Step-level hooks: they are told and not waited for.
+void TrainingLoop::tell(std::string_view hook, const HookContext& context, std::int64_t due,
+                        PluginClient::When when) {
+  if (!parts_.quiet.is_quiet(context.rank.global_step)) plugins_.notify(hook, context, due, when);
 }
 
-HookContext TrainingLoop::context_of(const StepFacts& facts) const {
-  HookContext context = this->context(facts.step);
-  context.rank.metrics = facts.rank_metrics;
-  context.job.metrics = facts.job_metrics;
+// The place in the run is that of `step`, all else what `facts` says.
+void TrainingLoop::fill(HookContext& context, std::int64_t step, const StepFacts& facts) const {
   for (CallContext* call : {&context.rank, &context.job}) {
+    call->epoch = state_.epoch;
+    call->global_step = step;
+    call->step_in_epoch = step - state_.epoch_first_step;
+    call->epoch_length = plan_.length();
+    call->max_steps = parts_.config.train.max_steps;
+    call->max_epochs = parts_.config.train.max_epochs;
+    call->best_metric = state_.best_metric;
     call->lr = facts.lr;
     call->grad_norm = facts.grad_norm;
   }
+  context.rank.metrics = facts.rank_metrics;
+  context.job.metrics = facts.job_metrics;
+}
+
+HookContext TrainingLoop::context(std::int64_t step) const {
+  HookContext context;
+  fill(context, step, state_.facts_of(step - 1));
   return context;
+}
+
+const HookContext& TrainingLoop::context_of(const StepFacts& facts, std::int64_t step) {
+  fill(told_, step, facts);
+  return told_;
 }
 
 HookContext TrainingLoop::context_with(const std::map<std::string, double>& metrics) const {
@@ -52,7 +57,7 @@ HookContext TrainingLoop::context_with(const std::map<std::string, double>& metr
 
 CallContext TrainingLoop::transform_context(std::size_t stage, std::int64_t step, std::int64_t micro) const {
   CallContext call = context(step).rank;
-  const StepFacts before = state_.facts_of(step - prefetch_[stage] - 1);
+  const StepFacts& before = state_.facts_of(step - prefetch_[stage] - 1);
   call.lr = before.lr;
   call.grad_norm = before.grad_norm;
   call.metrics = before.rank_metrics;
@@ -86,6 +91,13 @@ bool TrainingLoop::log_step(const StepFacts& facts, bool forced) {
   logged_due_ = state_.due;
   outlets_.metrics(std::move(line));
   return true;
+}
+
+// Since the step began, without the validation and the save that may follow it.
+void TrainingLoop::time_step(std::int64_t step) {
+  if (!parts_.quiet.is_settled(step)) return;
+  StepTimes& times = parts_.quiet.is_quiet(step) ? quiet_times_ : times_;
+  times.add(seconds_between(step_began_, compute_.now()));
 }
 
 Result<TrainingEnd> TrainingLoop::report_end() {
@@ -125,10 +137,12 @@ Result<TrainingEnd> TrainingLoop::report_end() {
                 {"agreed", ending_ == Ending::kFatal},
                 {"params_sha256", params_sha256(named_parameters(parts_.model))},
                 {"seconds", seconds},
+                {"step_ms", times_.report()},
                 {"samples_per_second", rate}};
   if (parts_.data_facts.kind == DataKind::kText) {
     end.result["tokens_per_second"] = rate * static_cast<double>(parts_.config.model.context);
   }
+  if (parts_.quiet.steps > 0) end.result["quiet_step_ms"] = quiet_times_.report();
   if (Status done = add_totals(end.result, seconds); !done) return done.error();
   if (parts_.facts.is_main && train.sample_tokens > 0 && parts_.model.sample && ending_ != Ending::kAbort) {
     const auto tokens = parts_.model.sample(train.sample_tokens, static_cast<std::uint64_t>(train.seed));

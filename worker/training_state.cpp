@@ -54,10 +54,11 @@ HotSettings settings_from(const Value& json) {
 
 }  // namespace
 
-StepFacts TrainingState::facts_of(std::int64_t wanted) const {
+const StepFacts& TrainingState::facts_of(std::int64_t wanted) const {
+  static const StepFacts unknown;
   const auto found = std::find_if(history.begin(), history.end(),
                                   [&](const StepFacts& facts) { return facts.step == wanted; });
-  return found == history.end() ? StepFacts{} : *found;
+  return found == history.end() ? unknown : *found;
 }
 
 void TrainingState::remember(StepFacts facts, std::size_t keep) {

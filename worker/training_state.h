@@ -55,7 +55,7 @@ struct TrainingState {
   RankReport carried;
 
   // Facts of a step; zeros where it is unknown or before the first.
-  StepFacts facts_of(std::int64_t step) const;
+  const StepFacts& facts_of(std::int64_t step) const;
   void remember(StepFacts facts, std::size_t keep);
 };
 

@@ -70,7 +70,17 @@ void Worker::tell(Message message) {
 
 void Worker::beat() {
   tell(Heartbeat{identity_.generation, step_.load(std::memory_order_relaxed)});
+  if (const auto cpus = cpu_watch_.cpus(); !cpus.empty() && state_ == State::kTraining) {
+    step_aside(cpus);
+    tell(CpuUse{identity_.generation, cpus, waited_seconds_.load(std::memory_order_relaxed)});
+  }
   heartbeat_ = loop_.call_after(kHeartbeat, [this] { beat(); });
+}
+
+// This thread keeps off the CPUs on which the others compute, if there are any left.
+void Worker::step_aside(const std::vector<std::int64_t>& computing) {
+  const Cpus left = without(all_cpus_, Cpus(computing.begin(), computing.end()));
+  keep_thread_to(left.empty() ? all_cpus_ : left);
 }
 
 void Worker::finish(int exit_status) {

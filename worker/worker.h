@@ -12,8 +12,10 @@
 #include <thread>
 #include <vector>
 
+#include "cpu_watch.h"
 #include "plugin_client.h"
 #include "protocol/channel.h"
+#include "protocol/cpus.h"
 #include "protocol/event_loop.h"
 #include "protocol/messages.h"
 
@@ -48,6 +50,7 @@ class Worker {
   void start(StartWorker start);
   void tell(Message message);
   void beat();
+  void step_aside(const std::vector<std::int64_t>& computing);
   void interrupt(std::string reason);
   void watch_signals();
   void finish(int exit_status);
@@ -76,7 +79,11 @@ class Worker {
   EventLoop::Handle signal_watch_;
   int exit_status_ = 1;
 
-  std::atomic<std::int64_t> step_{0};  // for the heartbeat
+  // For the heartbeat; written by the compute thread.
+  std::atomic<std::int64_t> step_{0};
+  std::atomic<double> waited_seconds_{0};
+  CpuWatch cpu_watch_;
+  const Cpus all_cpus_ = allowed_cpus();
 
   // Handed over by post(): the loop thread's view of the compute thread's objects.
   PluginClient* plugins_ = nullptr;

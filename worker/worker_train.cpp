@@ -249,7 +249,11 @@ WorkerDone Worker::train(const StartWorker& start) {
   outlets.event = [this](std::string event, Value fields) {
     tell_event(std::move(event), std::move(fields));
   };
-  outlets.step = [this](std::int64_t step) { step_.store(step, std::memory_order_relaxed); };
+  outlets.step = [this, &client = plugins.client()](std::int64_t step) {
+    step_.store(step, std::memory_order_relaxed);
+    waited_seconds_.store(client.waited_seconds(), std::memory_order_relaxed);
+    cpu_watch_.look();
+  };
   TrainingLoop::Parts parts{config,
                             start.facts,
                             data,
@@ -260,7 +264,8 @@ WorkerDone Worker::train(const StartWorker& start) {
                             std::move(ground.communicator),
                             std::move(*reducer),
                             !start.resume.empty(),
-                            std::move(kept)};
+                            std::move(kept),
+                            QuietBlocks::from_environment()};
   TrainingLoop training(std::move(parts), std::move(rank.training), plugins.client(), compute_loop_,
                         std::move(outlets));
   return leave(run_loop(training, std::move(rank.batches)));

@@ -30,25 +30,36 @@ std::size_t slot_size(std::size_t bytes) {
 
 // ----- Segment -----
 
-Segment::Segment(UniqueFd fd, Mapping mapping)
-    : fd_(std::move(fd)), mapping_(std::move(mapping)), number_([] {
+Segment::Segment(UniqueFd fd, Mapping mapping, PeerAccess access)
+    : fd_(std::move(fd)), mapping_(std::move(mapping)), access_(access), number_([] {
         static std::atomic<std::int64_t> count{0};
         return ++count;
       }()) {}
 
-Result<std::shared_ptr<Segment>> Segment::create(std::size_t bytes) {
-  Result<SealedMemory> memory = make_sealed_memory("bulkhead-arena", bytes);
+Result<std::shared_ptr<Segment>> Segment::create(std::size_t bytes, PeerAccess access) {
+  Result<SealedMemory> memory = make_sealed_memory("bulkhead-arena", bytes, access);
   if (!memory) return memory.error();
-  return std::shared_ptr<Segment>(new Segment(std::move(memory->fd), std::move(memory->writable)));
+  return std::shared_ptr<Segment>(new Segment(std::move(memory->fd), std::move(memory->writable), access));
 }
 
 Result<std::shared_ptr<Segment>> Segment::adopt(UniqueFd fd) {
-  const Result<std::size_t> size = check_sealed_memory(fd.get());
+  const Result<SealedSize> size = check_sealed_memory(fd.get());
   if (!size) return size.error();
-  if (*size == 0) return Error{ErrorCode::kMalformed, "its memory is empty"};
-  Result<Mapping> mapping = map_sealed_memory(fd.get(), *size);
+  if (size->bytes == 0) return Error{ErrorCode::kMalformed, "its memory is empty"};
+  Result<Mapping> mapping = map_sealed_memory(fd.get(), size->bytes);
   if (!mapping) return mapping.error();
-  return std::shared_ptr<Segment>(new Segment(std::move(fd), std::move(*mapping)));
+  return std::shared_ptr<Segment>(new Segment(std::move(fd), std::move(*mapping), size->access));
+}
+
+Result<std::byte*> Segment::writable() const {
+  if (access_ != PeerAccess::kWrite)
+    return Error{ErrorCode::kMismatch, "the memory is its owner's alone to write to"};
+  if (writable_.data() == nullptr) {
+    Result<Mapping> mapping = map_sealed_memory(fd_.get(), mapping_.size(), PeerAccess::kWrite);
+    if (!mapping) return mapping.error();
+    writable_ = std::move(*mapping);
+  }
+  return writable_.data();
 }
 
 // ----- Arena -----
@@ -88,7 +99,7 @@ Result<Slot> Arena::allocate(std::size_t bytes) {
   if (segment_bytes > most_bytes_ - reserved_bytes_) {
     return full(bytes);
   }
-  Result<std::shared_ptr<Segment>> segment = Segment::create(segment_bytes);
+  Result<std::shared_ptr<Segment>> segment = Segment::create(segment_bytes, access_);
   if (!segment) return segment.error();
   reserved_bytes_ += segment_bytes;
   pools_.push_back(std::make_shared<Pool>(std::move(*segment), size));

@@ -109,6 +109,13 @@ class Decoder {
     if (object.type != msgpack::type::STR) fail("must be a string");
     value.assign(object.via.str.ptr, object.via.str.size);
   }
+  void read(const msgpack::object& object, DType& dtype) {
+    std::string name;
+    read(object, name);
+    const Result<DType> known = dtype_named(name);
+    if (!known) fail(known.error().message);
+    dtype = *known;
+  }
   template <class Tag>
   void read(const msgpack::object& object, Id<Tag>& id) {
     read(object, id.value);
@@ -162,15 +169,20 @@ class Decoder {
     const msgpack::object* dtype = find(object, "dtype", expected);
     const msgpack::object* shape = find(object, "shape", expected);
     if (name == nullptr || dtype == nullptr || shape == nullptr) fail("needs name, dtype and shape");
-    std::string dtype_name;
     read(*name, tensor.name);
-    read(*dtype, dtype_name);
+    read(*dtype, tensor.dtype);
     read(*shape, tensor.shape);
-    const Result<DType> known = dtype_named(dtype_name);
-    if (!known) fail(known.error().message);
-    tensor.dtype = *known;
-    tensor.bytes =
-        take_bytes(object, checked_size(tensor), static_cast<std::size_t>(size_bytes(tensor.dtype)));
+    std::size_t size = checked_size(tensor);
+    const msgpack::object* strides = find(object, "strides", expected);
+    if (strides != nullptr && strides->type != msgpack::type::NIL) {
+      read(*strides, tensor.strides);
+      const Result<std::int64_t> span = span_bytes(tensor.dtype, tensor.shape, tensor.strides);
+      if (!span) fail(span.error().message);
+      size = static_cast<std::size_t>(*span);
+      if (size == 0) tensor.strides.clear();
+      if (!has_place(object)) fail("has strides, but lies in no shared memory");
+    }
+    tensor.bytes = take_bytes(object, size, static_cast<std::size_t>(size_bytes(tensor.dtype)));
   }
   std::size_t checked_size(const Tensor& tensor) const {
     if (tensor.shape.size() > kMaxDims) fail("has too many dimensions");
@@ -224,11 +236,17 @@ class Decoder {
     }
   }
 
+  static bool has_place(const msgpack::object& object) {
+    std::uint32_t expected = 0;
+    const msgpack::object* at = find(object, "place", expected);
+    return at != nullptr && at->type != msgpack::type::NIL;
+  }
+
   // Where `object` says they are: in shared memory, else in the next frames.
   Blob take_bytes(const msgpack::object& object, std::size_t size, std::size_t alignment) {
+    if (!has_place(object)) return take_frames(size);
     std::uint32_t expected = 3;
     const msgpack::object* at = find(object, "place", expected);
-    if (at == nullptr || at->type == msgpack::type::NIL) return take_frames(size);
     if (places_ == nullptr) fail("names shared memory, of which there is none here");
     Place place;
     read(*at, place);

@@ -99,6 +99,7 @@ class Encoder {
     for (int i = 0; i < 8; ++i) bytes[1 + i] = static_cast<char>(bits >> (56 - 8 * i));
     buffer_.write(bytes, sizeof bytes);
   }
+  void put(DType dtype) { put(name_of(dtype)); }
   void put(const char* text) { put(std::string_view(text)); }
   void put(const std::string& text) { put(std::string_view(text)); }
   void put(std::string_view value) {
@@ -148,15 +149,21 @@ class Encoder {
   }
   void put(const Tensor& tensor) {
     const std::optional<Place> place = place_of(tensor.bytes);
-    packer_.pack_map(place ? 4 : 3);
+    if (!place && !tensor.strides.empty()) return put(dense(tensor));
+    packer_.pack_map(3 + (place ? 1 : 0) + (tensor.strides.empty() ? 0 : 1));
     put("name");
     put(tensor.name);
     put("dtype");
-    put(name_of(tensor.dtype));
+    put(tensor.dtype);
     put("shape");
     CHECK(tensor.shape.size() <= kMaxDims, tensor.name);
     put(tensor.shape);
-    CHECK(tensor.size_bytes() == static_cast<std::int64_t>(tensor.bytes.size), tensor.name);
+    if (tensor.strides.empty()) {
+      CHECK(tensor.size_bytes() == static_cast<std::int64_t>(tensor.bytes.size), tensor.name);
+    } else {
+      put("strides");
+      put(tensor.strides);
+    }
     add_bytes(tensor.bytes, place);
   }
   void put(const Value& value) {

@@ -203,16 +203,25 @@ EventLoop::~EventLoop() {
 }
 
 void EventLoop::post(Task task) {
-  bool wake = false;
+  post_lazily(std::move(task));
+  wake();
+}
+
+void EventLoop::wake() {
+  bool asleep = false;
   {
     const std::lock_guard lock(state_->mutex);
-    state_->posted.push_back(std::move(task));
-    wake = !std::exchange(state_->woken, true);
+    if (!state_->posted.empty()) asleep = !std::exchange(state_->woken, true);
   }
-  if (!wake) return;
+  if (!asleep) return;
   const std::uint64_t one = 1;
   // Fails only when the counter is full: then the loop is awake anyway.
   [[maybe_unused]] const ssize_t written = ::write(state_->wake_fd.get(), &one, sizeof one);
+}
+
+void EventLoop::post_lazily(Task task) {
+  const std::lock_guard lock(state_->mutex);
+  state_->posted.push_back(std::move(task));
 }
 
 EventLoop::Handle EventLoop::watch_readable(int fd, Task ready) {

@@ -34,8 +34,11 @@ RingHeader& begin_ring(std::byte* segment, std::size_t ring_bytes) {
 }
 
 Result<std::size_t> check_ring(int fd) {
-  const Result<std::size_t> size = check_sealed_memory(fd);
-  if (!size) return size.error();
+  const Result<SealedSize> memory = check_sealed_memory(fd);
+  if (!memory) return memory.error();
+  if (memory->access != PeerAccess::kRead)
+    return Error{ErrorCode::kMalformed, "its memory is not sealed against writing"};
+  const std::size_t size = memory->bytes;
   RingHeader header{};
   if (::pread(fd, &header, sizeof header, 0) != static_cast<ssize_t>(sizeof header))
     return Error{ErrorCode::kMalformed, "its memory is too small for a ring"};
@@ -45,8 +48,8 @@ Result<std::size_t> check_ring(int fd) {
     return Error{ErrorCode::kMismatch, "its ring has version " + std::to_string(header.version) +
                                            ", this side speaks " + std::to_string(kRingVersion)};
   }
-  if (!is_ring_size(header.ring_bytes) || *size != kRingHeaderBytes + header.ring_bytes) {
-    return Error{ErrorCode::kMalformed, "its memory of " + std::to_string(*size) +
+  if (!is_ring_size(header.ring_bytes) || size != kRingHeaderBytes + header.ring_bytes) {
+    return Error{ErrorCode::kMalformed, "its memory of " + std::to_string(size) +
                                             " bytes does not hold a ring of " +
                                             std::to_string(header.ring_bytes)};
   }

@@ -1,13 +1,18 @@
 """What plugins cost a training step, side by side: none, one C++ notify plugin, one and ten Python notify plugins, a
 slow Python observer; and how long each kind of hook takes from being sent to being answered.
 
-One rank with one compute thread, the other cores free, steps of about 10 ms (--width changes them).  The saturated case
-gives every core a rank, so hosts and ranks share them; it is reported, there is no goal for it.
+One rank with one compute thread, the other cores free, steps of about 10 ms (--width changes them).  In each run blocks
+of steps with and without the plugins' step hooks take turns (BULKHEAD_BENCH_QUIET_STEPS), and the ratio is that of their
+median steps: two runs of the same file differ by more than a plugin costs.  "no plugins" shows what the method itself
+finds where there is nothing.  The saturated case gives every core a rank, so hosts and ranks share them; it is reported,
+there is no goal for it.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 from pathlib import Path
 
 import side_by_side
@@ -80,9 +85,10 @@ def run_file(case: str, plugins: list, directory: Path, width: int, steps: int) 
 
 
 def main() -> None:
-    parser = side_by_side.parser(__doc__.split("\n")[0], rounds=5)
+    parser = side_by_side.parser(__doc__.split("\n")[0], rounds=3)
     parser.add_argument("--width", type=int, default=768, help="of the network: sets the step time (default 768)")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--block", type=int, default=25, help="steps with the plugins, then as many without")
     parser.add_argument("--saturated", action="store_true", help="a rank on every core as well")
     options = parser.parse_args()
     every = {**CASES, **KINDS}
@@ -90,33 +96,42 @@ def main() -> None:
     def measure(ranks: int):
         def one(case: str, directory: Path) -> dict:
             text = run_file(case, every[case], directory, options.width, options.steps)
-            return side_by_side.run(text, "bench", directory, ranks, {"OMP_NUM_THREADS": "1"})
+            environment = {"OMP_NUM_THREADS": "1", "BULKHEAD_BENCH_QUIET_STEPS": str(options.block)}
+            return side_by_side.run(text, "bench", directory, ranks, environment)
 
         return one
 
     lines = compare(list(CASES), options, 1, measure(1))
     if options.saturated:
         lines += compare(list(CASES)[:4], options, os.cpu_count() or 1, measure(os.cpu_count() or 1))
+    queueing = side_by_side.in_turns(["queue an event"], options.rounds, lambda *_: queued())["queue an event"]
+    for name, case in (("with_next_us", "with the next"), ("now_us", "and wake the loop")):
+        values = [measured[name] for measured in queueing]
+        lines.append(side_by_side.line("hooks", f"queue an event, {case}", "rank's cost", "us", values))
     results = side_by_side.in_turns(list(KINDS), options.rounds, measure(1))
     for case, summaries in results.items():
         for name in ("p50_us", "p99_us"):
             values = [plugin[name] for summary in summaries for plugin in summary["plugins"]]
             lines.append(side_by_side.line("hooks", case, f"call {name[:3]}", "us", values))
-    side_by_side.show(lines, options.json, "ratio: step time over that without plugins, in the same round")
+    side_by_side.show(lines, options.json, "ratio: median step with the step hooks over that without, in the same run")
+
+
+def queued() -> dict:
+    """What the thread that trains pays for an event."""
+    program = side_by_side.ROOT / "build/release/tests/bench/bench_events"
+    ended = subprocess.run([program, "1"], capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(ended.stdout)
 
 
 def compare(cases: list, options, ranks: int, measure) -> list:
     results = side_by_side.in_turns(cases, options.rounds, measure)
     parameters = {"ranks": ranks, "width": options.width, "steps": options.steps}
     label = "" if ranks == 1 else f" ({ranks} ranks)"
-    bare = [summary["seconds"] / summary["steps"] for summary in results[cases[0]]]
     lines = []
     for case, summaries in results.items():
-        steps = [summary["seconds"] / summary["steps"] for summary in summaries]
-        ratios = [step / alone for step, alone in zip(steps, bare)]
-        lines.append(
-            side_by_side.line("hooks", case + label, "step", "ms", [1e3 * step for step in steps], **parameters)
-        )
+        steps = [summary["step_ms"]["p50"] for summary in summaries]
+        ratios = [step / summary["quiet_step_ms"]["p50"] for step, summary in zip(steps, summaries)]
+        lines.append(side_by_side.line("hooks", case + label, "step", "ms", steps, **parameters))
         lines.append(side_by_side.line("hooks", case + label, "ratio", "", ratios, **parameters))
     return lines
 

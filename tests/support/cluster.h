@@ -63,6 +63,7 @@ class Cluster {
   std::vector<ProcessKey> launched;
   std::vector<ProcessKey> killed;      // by the coordinator
   std::vector<std::string> cut_backs;  // checkpoints that the ranks went back to
+  Cpus host_cpus;                      // where hosts were told to run, last
   Value run_map = Value::object();     // the run's keys, as plugins have configured them
   bool ended = false;
 
@@ -131,6 +132,7 @@ class Cluster {
       killed.push_back(key);
       loop_.post([this, key] { end_silently(key, died_by(SIGKILL)); });
     };
+    hooks.keep_hosts_to = [this](const Cpus& cpus) { host_cpus = cpus; };
     hooks.log_tail = [this](const ProcessKey&) { return log_tail; };
     hooks.endpoint = [](const std::string& name) { return "memory://" + name; };
     hooks.place_of = [](const std::string& key) { return "run.yaml:" + key; };

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -49,11 +50,12 @@ class RealHost {
   RealHost(const RealHost&) = delete;
   RealHost& operator=(const RealHost&) = delete;
 
-  // Begins a call; several may be under way.
-  void begin(std::string_view hook, const Batch& batch) {
+  // Begins a call; several may be under way.  `again`: PluginStream::submit().
+  void begin(std::string_view hook, const Batch& batch, std::function<Batch()> again = {}) {
     CallContext context;
     context.global_step = ++step_;
-    const Seq seq = link_->submit(hook, context, batch.empty() ? std::nullopt : std::optional(batch));
+    const Seq seq = link_->submit(hook, context, batch.empty() ? std::nullopt : std::optional(batch), 0,
+                                  std::move(again));
     link_->want(seq);
   }
   // How many have ended since this was asked last, after waiting for one; 0
@@ -65,8 +67,8 @@ class RealHost {
   // The outcome of the last call that ended.
   const Outcome& last() const { return last_; }
   // A call from beginning to end; empty when it has no end.
-  std::optional<Outcome> call(std::string_view hook, const Batch& batch) {
-    begin(hook, batch);
+  std::optional<Outcome> call(std::string_view hook, const Batch& batch, std::function<Batch()> again = {}) {
+    begin(hook, batch, std::move(again));
     return wait() > 0 ? std::optional(last_) : std::nullopt;
   }
   // What a worker would have the host ended for; empty while there is nothing.

@@ -55,6 +55,7 @@ class Filler {
   void set(Value& value) {
     value = {{"flag", true}, {"items", {1, -2, 2.5, "text", nullptr}}, {"nested", {{"key", name_}}}};
   }
+  void set(DType& dtype) { dtype = DType::kInt16; }
   void set(Blob& blob) { blob = Blob::of(std::string("bytes of ") + name_); }
   void set(Batch& batch) {
     batch = {
@@ -123,10 +124,12 @@ template <class Tag>
 Value as_value(Id<Tag> id) {
   return id.value;
 }
+inline Value as_value(DType dtype) { return name_of(dtype); }
 inline Value as_value(const Tensor& tensor) {
   return {{"name", tensor.name},
           {"dtype", name_of(tensor.dtype)},
           {"shape", tensor.shape},
+          {"strides", tensor.strides},
           {"bytes", as_value(tensor.bytes)}};
 }
 template <Visited Struct>

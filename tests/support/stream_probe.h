@@ -44,11 +44,11 @@ class Probe {
 
   void attach(bool lived_on = false) { stream.host_attached(lived_on, now); }
 
-  Seq submit(const char* hook, std::int64_t step, std::optional<Batch> input = {}) {
+  Seq submit(const char* hook, std::int64_t step, std::optional<Batch> input = {},
+             std::function<Batch()> again = {}) {
     CallContext context;
     context.global_step = step;
-    const Seq seq = stream.submit(hook, context, now, std::move(input), 4);
-    return seq;
+    return stream.submit(hook, context, now, std::move(input), 4, std::move(again));
   }
 
   // Answers the oldest call under way.

@@ -25,11 +25,16 @@ std::size_t place(std::int64_t index, std::int64_t size) {
   return static_cast<std::size_t>(index);
 }
 
-TensorBatch gather_text(const TextData& text, Split split, std::span<const std::int64_t> indices) {
+at::Tensor new_tensor(BatchMemory* memory, at::IntArrayRef shape, at::ScalarType type) {
+  return memory == nullptr ? at::empty(shape, type) : memory->empty(shape, type);
+}
+
+TensorBatch gather_text(const TextData& text, Split split, std::span<const std::int64_t> indices,
+                        BatchMemory* memory) {
   const auto& tokens = text.part(split);
   const auto count = static_cast<std::int64_t>(indices.size());
-  at::Tensor inputs = at::empty({count, text.context}, at::kLong);
-  at::Tensor labels = at::empty({count, text.context}, at::kLong);
+  at::Tensor inputs = new_tensor(memory, {count, text.context}, at::kLong);
+  at::Tensor labels = new_tensor(memory, {count, text.context}, at::kLong);
   auto* input = inputs.mutable_data_ptr<std::int64_t>();
   auto* label = labels.mutable_data_ptr<std::int64_t>();
   const auto context = static_cast<std::ptrdiff_t>(text.context);
@@ -51,12 +56,13 @@ std::array<float, 256> make_grey_levels() {
   return levels;
 }
 
-TensorBatch gather_images(const ImageData& data, Split split, std::span<const std::int64_t> indices) {
+TensorBatch gather_images(const ImageData& data, Split split, std::span<const std::int64_t> indices,
+                          BatchMemory* memory) {
   static const auto kLevels = make_grey_levels();
   const auto [set, range] = data.part(split);
   const auto count = static_cast<std::int64_t>(indices.size());
-  at::Tensor images = at::empty({count, 1, data.height, data.width}, at::kFloat);
-  at::Tensor labels = at::empty({count}, at::kLong);
+  at::Tensor images = new_tensor(memory, {count, 1, data.height, data.width}, at::kFloat);
+  at::Tensor labels = new_tensor(memory, {count}, at::kLong);
   auto* pixel = images.mutable_data_ptr<float>();
   auto* label = labels.mutable_data_ptr<std::int64_t>();
   const auto image_size = static_cast<std::size_t>(data.height * data.width);
@@ -70,12 +76,13 @@ TensorBatch gather_images(const ImageData& data, Split split, std::span<const st
   return {{"images", images}, {"labels", labels}};
 }
 
-TensorBatch gather_rows(const TableData& table, Split split, std::span<const std::int64_t> indices) {
+TensorBatch gather_rows(const TableData& table, Split split, std::span<const std::int64_t> indices,
+                        BatchMemory* memory) {
   const auto width = static_cast<std::ptrdiff_t>(table.columns.size());
   const auto count = static_cast<std::int64_t>(indices.size());
   const SampleRange range = table.sizes.range(split);
-  at::Tensor features = at::empty({count, width}, at::kFloat);
-  at::Tensor labels = at::empty({count}, at::kLong);
+  at::Tensor features = new_tensor(memory, {count, width}, at::kFloat);
+  at::Tensor labels = new_tensor(memory, {count}, at::kLong);
   auto* feature = features.mutable_data_ptr<float>();
   auto* label = labels.mutable_data_ptr<std::int64_t>();
   for (const std::int64_t index : indices) {
@@ -241,11 +248,11 @@ std::int64_t Dataset::size(Split split) const {
       data_);
 }
 
-TensorBatch Dataset::gather(Split split, std::span<const std::int64_t> indices) const {
+TensorBatch Dataset::gather(Split split, std::span<const std::int64_t> indices, BatchMemory* memory) const {
   return std::visit(
-      Overloaded{[&](const TextData& text) { return gather_text(text, split, indices); },
-                 [&](const ImageData& images) { return gather_images(images, split, indices); },
-                 [&](const TableData& table) { return gather_rows(table, split, indices); },
+      Overloaded{[&](const TextData& text) { return gather_text(text, split, indices, memory); },
+                 [&](const ImageData& images) { return gather_images(images, split, indices, memory); },
+                 [&](const TableData& table) { return gather_rows(table, split, indices, memory); },
                  [&](const CaptionData& pairs) { return gather_samples(pairs, split, indices); },
                  [&](const RowData& rows) { return gather_samples(rows, split, indices); }},
       data_);

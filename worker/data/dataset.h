@@ -41,8 +41,9 @@ class Dataset {
   //   features features float32 [N,F] standardised (csv.h), labels int64 [N]
   //   captions images float32 [N,3,S,S], input_ids int64 [N,context] (captions.h)
   //   rows     input_ids, labels int64 [N,T], T that of the longest sample (row_data.h)
-  // An index outside the split is our bug.
-  TensorBatch gather(Split split, std::span<const std::int64_t> indices) const;
+  // An index outside the split is our bug.  `memory`: where their tensors lie,
+  // but for captions and rows.
+  TensorBatch gather(Split split, std::span<const std::int64_t> indices, BatchMemory* memory = nullptr) const;
 
   // Whether samples can be had before they are made a batch, which is where the
   // sample hooks of plugins and collate stand: captions and rows.  gather() is

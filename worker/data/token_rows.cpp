@@ -12,11 +12,11 @@ namespace bulkhead {
 namespace {
 
 // Of a row's text.
-struct Piece {
+struct TextPart {
   std::string text;
   bool learned = false;
 };
-using Pieces = std::vector<Piece>;
+using Pieces = std::vector<TextPart>;
 
 Error broken(const Rows& rows, std::size_t row, const std::string& what) {
   return {ErrorCode::kMismatch, rows.place_of(row) + " " + what};
@@ -152,7 +152,7 @@ Result<TokenRows> tokenise(const Rows& rows, const DataConfig& config, std::int6
     Result<Pieces> pieces = pieces_of(rows, row);
     if (!pieces) return pieces.error();
     if (static_cast<std::int64_t>(row) < builder.rows().train) {
-      for (const Piece& piece : *pieces) training += piece.text;
+      for (const TextPart& piece : *pieces) training += piece.text;
     }
     all.push_back(std::move(*pieces));
   }
@@ -164,7 +164,7 @@ Result<TokenRows> tokenise(const Rows& rows, const DataConfig& config, std::int6
   for (const Pieces& pieces : all) {
     ids.clear();
     labels.clear();
-    for (const Piece& piece : pieces) {
+    for (const TextPart& piece : pieces) {
       const std::vector<std::int32_t> tokens =
           characters != nullptr ? characters->encode(piece.text, unknown) : encode(*tokenizer, piece.text);
       ids.insert(ids.end(), tokens.begin(), tokens.end());

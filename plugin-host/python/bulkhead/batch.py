@@ -1,7 +1,10 @@
 """A batch: named tensors that a transform reads, changes, adds and removes.
 
-The input cannot be damaged: `batch["x"]` is a read-only view, `batch.mutable("x")` a copy that already is the output.
-A view of an input may be kept; an output is the rank's when the hook has returned.  Nothing is sent here.  Used on the host's one thread, during the call.
+The input cannot be damaged: `batch["x"]` is a read-only view; `batch.mutable("x")` already is the output, a copy, or
+the input itself where the rank has given it away and nobody was shown it.  What is assigned and lies in an input, as a
+slice or a permutation does, is not copied either.  A view of an input may be kept;
+an output is the rank's when the hook has returned.  Nothing is sent here.  Used on the host's one thread, during the
+call.
 """
 
 from __future__ import annotations
@@ -10,9 +13,11 @@ from collections.abc import MutableMapping
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from bulkhead import messages, wire
-from bulkhead.memory import WORTH_SHARING, Memory
+from bulkhead.memory import WORTH_SHARING, Memory, address_of
+from bulkhead.pieces import Ranges, piece
 
 
 class Batch(MutableMapping):
@@ -24,11 +29,18 @@ class Batch(MutableMapping):
     """
 
     def __init__(
-        self, tensors: Sequence[Tuple[str, str, Tuple[int, ...], Any]] = (), memory: Optional[Memory] = None
+        self, tensors: Sequence[tuple] = (), memory: Optional[Memory] = None, writable: Sequence[str] = ()
     ) -> None:
-        """`tensors`: (name, wire type, shape, bytes or a view of `memory`); outputs are put into `memory`."""
+        """`tensors`: as messages.decode() gives them; outputs are put into `memory`.
+
+        `writable`: those that may be changed where they lie.
+        """
         self._memory = memory
-        self._inputs = {name: (dtype, shape, data) for name, dtype, shape, data in tensors}
+        self._inputs = {name: (dtype, shape, data) for name, dtype, shape, data, *_ in tensors}
+        self._strides = {tensor[0]: tensor[4] for tensor in tensors if len(tensor) > 4}
+        self._writable = frozenset(writable)
+        self._ranges = Ranges()
+        self._pieces: List[dict] = []
         self._views: Dict[str, np.ndarray] = {}  # of inputs, made when asked for
         self._raw: Dict[str, np.ndarray] = {}  # inputs that torch() has given out
         self._changed: Dict[str, Tuple[str, np.ndarray]] = {}  # (wire type, output)
@@ -46,14 +58,16 @@ class Batch(MutableMapping):
         if view is None or name not in self._names:
             self._need(name)
             dtype, shape, data = self._inputs[name]
-            data = memoryview(data).toreadonly()
-            view = self._views[name] = np.frombuffer(data, dtype=wire.DTYPES[dtype]).reshape(shape)
+            flat = np.frombuffer(memoryview(data).toreadonly(), dtype=wire.DTYPES[dtype])
+            self._ranges.add(name, dtype, flat)
+            view = self._views[name] = self._shaped(name, flat)
         return view
 
     def mutable(self, name: str) -> np.ndarray:
         """A writable array, filled with the tensor as it is; it is the output, so writing to it is all."""
         if name not in self._own:
-            self._changed[name] = (self.dtype(name), self._copied(self[name]))
+            array = self._in_place(name)
+            self._changed[name] = (self.dtype(name), self._copied(self[name]) if array is None else array)
             self._own.add(name)
         return self._changed[name][1]
 
@@ -123,8 +137,22 @@ class Batch(MutableMapping):
         self._own.discard(name)
         self._names[name] = None
 
+    def pieces(self) -> List[dict]:
+        """For the host, before output(), which leaves them out: descriptors of outputs that are pieces of inputs."""
+        for name, (dtype, array) in list(self._changed.items()):
+            found = self._ranges.find(dtype, array)
+            if found is None or name not in self._names:
+                continue
+            raw = self._raw.get(found.of)
+            if raw is not None and address_of(raw) == found.address and self._memory.was_written(raw):
+                self._changed[name] = (dtype, array.copy())  # what it shows is this process's alone
+            else:
+                self._pieces.append(piece(name, found, array))
+        return self._pieces
+
     def output(self) -> Tuple[List[dict], List[str], List[Any]]:
         """For the host: (descriptors of what changed, names kept, the bytes of what changed and is to be sent)."""
+        said = {piece["name"] for piece in self._pieces}
         if self._torch is not None:
             self._torch.check_inputs()
         if len(self._names) > wire.MAX_TENSORS:
@@ -133,6 +161,8 @@ class Batch(MutableMapping):
         for name in self._names:
             if name not in self._changed:
                 kept.append(name)
+                continue
+            if name in said:
                 continue
             dtype, array = self._changed[name]
             array = np.asarray(array, dtype=wire.DTYPES[dtype])
@@ -149,12 +179,36 @@ class Batch(MutableMapping):
         dtype, shape, data = self._inputs[name]
         if isinstance(data, np.ndarray) and data.nbytes > 0:
             data = self._raw[name] = self._memory.writable(data)
-        return np.frombuffer(data, dtype=wire.DTYPES[dtype]).reshape(shape)
+        flat = np.frombuffer(data, dtype=wire.DTYPES[dtype])
+        self._ranges.add(name, dtype, flat)
+        return self._shaped(name, flat)
 
     def was_written(self, name: str) -> bool:
-        """For torch(): whether what raw() gave was written to all the same, as far as that can be seen."""
+        """For torch(): whether what raw() gave was written to all the same, as far as that can be seen; it is undone."""
         data = self._raw.get(name)
-        return data is not None and self._memory.was_written(data)
+        if data is None or not self._memory.was_written(data):
+            return False
+        self._memory.undo(data)
+        return True
+
+    def _shaped(self, name: str, flat: np.ndarray) -> np.ndarray:
+        shape, strides = self._inputs[name][1], self._strides.get(name)
+        if strides is None:
+            return flat.reshape(shape)
+        return as_strided(flat, shape, [stride * flat.itemsize for stride in strides], writeable=flat.flags.writeable)
+
+    def _in_place(self, name: str) -> Optional[np.ndarray]:
+        """The input, to be written to; None where that is not allowed or somebody looks at it as it came."""
+        seen = name in self._changed or name in self._views or name in self._raw
+        if name not in self._writable or name not in self._names or seen or name in self._strides:
+            return None
+        dtype, shape, data = self._inputs[name]
+        opened = self._memory.in_place(data) if isinstance(data, np.ndarray) and data.nbytes > 0 else None
+        if opened is None:
+            return None
+        array = opened.view(wire.DTYPES[dtype])
+        self._ranges.add(name, dtype, array)
+        return array.reshape(shape)
 
     def _copied(self, array: np.ndarray) -> np.ndarray:
         copy = self._memory.empty(array.shape, array.dtype) if self._memory is not None else None

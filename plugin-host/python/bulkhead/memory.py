@@ -1,8 +1,9 @@
 """Shared memory between this host and its worker: tensors travel as places (protocol/README.md, "Shared memory").
 
 What the worker has written is mapped for reading; for torch, which has no read-only tensors, a second time
-copy-on-write, so that a stray write changes pages of this process only.  What this host writes lies in segments of its
-own, which nobody else can write to.  Used on the host's one thread.
+copy-on-write, so that a stray write changes pages of this process only; and where the worker gives leave to change a
+tensor where it lies, a third time for that.  What this host writes lies in segments of its own, which nobody else can
+write to.  Used on the host's one thread.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _LARGEST_SHARED = 1 << 20  # of slots that share a segment
 _SHARED_SEGMENT = 4 << 20
 _NUMBER = struct.Struct("<q")
 _FUTURE_WRITE = 0x10  # Linux 5.1; the fcntl module lacks it
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _FUTURE_WRITE | fcntl.F_SEAL_SEAL
+_SIZE_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _PRESENT, _OF_FILE = np.uint64(1 << 63), np.uint64(1 << 61)  # bits of /proc/self/pagemap
 
 Key = Tuple[int, int]  # segment, offset
@@ -40,7 +41,8 @@ def most_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
 
 
-def _address(array: np.ndarray) -> int:
+def address_of(array: np.ndarray) -> int:
+    """Where its first element lies."""
     return array.__array_interface__["data"][0]
 
 
@@ -51,7 +53,7 @@ class _Segment:
         self.fd = fd
         self.map = mmap.mmap(fd, size, flags, protection)
         self.bytes = np.frombuffer(self.map, dtype=np.uint8)
-        self.address = _address(self.bytes)
+        self.address = address_of(self.bytes)
         self.size = size
 
     def holds(self, address: int) -> bool:
@@ -64,15 +66,23 @@ class _Segment:
 class _Shown(_Segment):
     """A segment of the worker's."""
 
-    def __init__(self, fd: int, size: int) -> None:
+    def __init__(self, fd: int, size: int, writable: bool) -> None:
         super().__init__(fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
+        self._writable = writable
         self._private: Optional[_Segment] = None
+        self._open: Optional[_Segment] = None
 
     def private(self) -> _Segment:
         """The same bytes, copy-on-write."""
         if self._private is None:
             self._private = _Segment(self.fd, self.size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
         return self._private
+
+    def open(self) -> Optional[_Segment]:
+        """The same bytes, to be written to; None where the worker gives no leave."""
+        if self._open is None and self._writable:
+            self._open = _Segment(self.fd, self.size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        return self._open
 
 
 class _Pool(_Segment):
@@ -83,7 +93,7 @@ class _Pool(_Segment):
         try:
             os.posix_fallocate(fd, 0, size)  # a full machine is an error here and no signal later
             super().__init__(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SIZE_SEALS | _FUTURE_WRITE)
         except OSError:
             os.close(fd)
             raise
@@ -181,24 +191,33 @@ class Memory:
 
     def writable(self, view: np.ndarray) -> np.ndarray:
         """What find() gave, as memory that may be written to by mistake: the worker's bytes stay whole."""
-        address = _address(view)
-        segment = next(segment for segment in self._peers.values() if segment.holds(address))
-        offset = address - segment.address
-        return segment.private().bytes[offset : offset + view.nbytes]
+        segment = self._shown_with(view)
+        return _same(view, segment, segment.private())
+
+    def in_place(self, view: np.ndarray) -> Optional[np.ndarray]:
+        """What find() gave, to be changed where it lies; None where the worker gives no leave."""
+        segment = self._shown_with(view)
+        opened = segment.open()
+        return None if opened is None else _same(view, segment, opened)
 
     def was_written(self, view: np.ndarray) -> bool:
-        """Whether that mistake was made in what writable() gave.  If so the worker's bytes are seen again from now on."""
-        start = _address(view) & -mmap.PAGESIZE
-        size = _address(view) + view.nbytes - start
+        """Whether that mistake was made in what writable() gave."""
+        start, size = _pages(view)
         if self._pagemap < 0:
             self._pagemap = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         count = -(-size // mmap.PAGESIZE)
         flags = np.frombuffer(os.pread(self._pagemap, count * 8, start // mmap.PAGESIZE * 8), dtype=np.uint64)
-        if not np.any((flags & (_PRESENT | _OF_FILE)) == _PRESENT):  # a page of its own, no more the file's
-            return False
+        return bool(np.any((flags & (_PRESENT | _OF_FILE)) == _PRESENT))  # a page of its own, no more the file's
+
+    def undo(self, view: np.ndarray) -> None:
+        """From now on what writable() gave shows the worker's bytes again."""
+        start, size = _pages(view)
         private = next(found for shown in self._peers.values() if (found := shown.private()).holds(start))
         private.map.madvise(mmap.MADV_DONTNEED, start - private.address, size)
-        return True
+
+    def _shown_with(self, view: np.ndarray) -> _Shown:
+        address = address_of(view)
+        return next(segment for segment in self._peers.values() if segment.holds(address))
 
     def _receive(self) -> None:
         while True:
@@ -216,15 +235,15 @@ class Memory:
 
     def _adopt(self, number: int, fd: int) -> None:
         try:
-            sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
-            size = os.fstat(fd).st_size
+            seals, size = fcntl.fcntl(fd, fcntl.F_GET_SEALS), os.fstat(fd).st_size
         except OSError:
-            sealed, size = False, 0
+            seals, size = 0, 0
+        sealed = seals & _SIZE_SEALS == _SIZE_SEALS
         if not sealed or size <= 0 or number in self._peers or len(self._peers) >= _MAX_SEGMENTS:
             os.close(fd)
             raise Malformed("memory is shown that is not sealed, empty, shown already or too much")
         try:
-            self._peers[number] = _Shown(fd, size)
+            self._peers[number] = _Shown(fd, size, not seals & _FUTURE_WRITE)
         except OSError as error:
             os.close(fd)
             raise Malformed(f"{size} bytes of shared memory cannot be mapped: {error}") from None
@@ -239,7 +258,7 @@ class Memory:
 
     def name(self, array: np.ndarray) -> Optional[dict]:
         """Where the worker finds this array, which must lie in a slot of this call; None when it does not."""
-        address = _address(array)
+        address = address_of(array)
         for number, pool in self._pools.items():
             offset = address - pool.address
             if 0 <= offset < pool.size:
@@ -311,6 +330,18 @@ class Memory:
         pool = self._pools.get(key[0])
         if pool is not None:
             heapq.heappush(pool.free, key[1])
+
+
+def _same(view: np.ndarray, segment: _Segment, other: _Segment) -> np.ndarray:
+    """The same bytes in another mapping of a segment."""
+    offset = address_of(view) - segment.address
+    return other.bytes[offset : offset + view.nbytes]
+
+
+def _pages(view: np.ndarray) -> Tuple[int, int]:
+    """(address, bytes) from the beginning of its first page."""
+    start = address_of(view) & -mmap.PAGESIZE
+    return start, address_of(view) + view.nbytes - start
 
 
 def _slot_size(size: int) -> int:

@@ -101,7 +101,8 @@ def _struct(**fields: Tuple[Reader, Any]) -> Reader:
 _place = _struct(segment=(_int, 0), offset=(_int, 0))
 
 _tensor = _struct(
-    name=(_str, ""), dtype=(_str, ""), shape=(_list_of(_int), list), place=(_optional(_place), None)
+    name=(_str, ""), dtype=(_str, ""), shape=(_list_of(_int), list), place=(_optional(_place), None),
+    strides=(_optional(_list_of(_int)), None),
 )  # fmt: skip
 
 
@@ -154,6 +155,7 @@ _READERS: Dict[str, Reader] = {
     "call": _struct(
         generation=(_int, 0), seq=(_int, 0), hook=(_str, ""), deadline_ms=(_int, 0), seed_rank=(_int, 0),
         context=(_context, lambda: _context({})), batch=(_batch, list), state=(_state, 0),
+        writable=(_list_of(_str), list),
     ),
     "answer": _struct(
         generation=(_int, 0), seq=(_int, 0), number=(_int, 0), failure=(_optional(_failure), None),
@@ -175,7 +177,8 @@ def default_context() -> dict:
 def decode(frames: Sequence[bytes], memory: Optional[Memory] = None) -> Tuple[str, dict]:
     """(type, fields).  A batch (of a call, of an answer) is [(name, dtype, shape, data)], a call's state bytes.
 
-    `data` is bytes, or a view of `memory` where the tensor lies there.
+    `data` is bytes, or a view of `memory` where the tensor lies there; behind it come strides, in elements, where the
+    tensor is not dense.
 
     Fields are empty but for the generation when the type is none that a host reads.  Malformed when the message
     breaks the protocol.
@@ -210,8 +213,13 @@ def _take_bytes(fields: dict, frames: Sequence[bytes], memory: Optional[Memory])
             elif memory is None:
                 raise Malformed("names shared memory, of which there is none here")
             else:
-                place = tensor["place"]
+                place, strides = tensor["place"], tensor["strides"]
+                if strides is not None:
+                    size_here = wire.span(dtype, shape, strides)
                 data = memory.find((place["segment"], place["offset"]), size_here, wire.DTYPES[dtype].itemsize)
+                if strides is not None and size_here > 0:
+                    tensors.append((name, dtype, tuple(shape), data, tuple(strides)))
+                    continue
             tensors.append((name, dtype, tuple(shape), data))
         except Malformed as error:
             raise Malformed(f'batch "{name[:64]}" {error}') from None
@@ -291,6 +299,7 @@ def reply(
     kept: Sequence[str] = (),
     state: Optional[bytes] = None,
     held: Sequence[dict] = (),
+    pieces: Sequence[dict] = (),
 ) -> dict:
     """Its bytes (those of `batch`, then the state) are the caller's to send after it."""
     return {
@@ -298,6 +307,7 @@ def reply(
         "control": asked, "batch": list(batch), "kept": list(kept),
         "state": {"bytes": len(state) if state is not None else 0},
         "has_state": state is not None, "seconds": seconds, "held": list(held),
+        "pieces": list(pieces),
     }  # fmt: skip
 
 
@@ -314,6 +324,13 @@ def tensor(name: str, dtype: str, shape: Sequence[int], place: Optional[dict] = 
     if place is not None:
         found["place"] = place
     return found
+
+
+def piece(name: str, of: str, offset: int, dtype: str, shape: Sequence[int], strides: Sequence[int]) -> dict:
+    """A tensor that is a piece of the input `of`; `offset` in bytes, strides in elements."""
+    return {
+        "name": name, "of": of, "offset": offset, "dtype": dtype, "shape": list(shape), "strides": list(strides),
+    }  # fmt: skip
 
 
 def frames_of(envelope: dict, payloads: Sequence[Any] = ()) -> List[Any]:

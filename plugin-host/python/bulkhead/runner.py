@@ -161,7 +161,7 @@ class Runner:
         return _asked(ctx)
 
     def _transform(self, method: Callable, call: dict, ctx: Context) -> dict:
-        batch = Batch(call.pop("batch"), self.memory)
+        batch = Batch(call.pop("batch"), self.memory, call.get("writable", ()))
         result = method(batch, ctx)
         if isinstance(result, dict):
             batch.update(result)
@@ -170,8 +170,9 @@ class Runner:
                 f"{call['hook']} returned {wire.a(type(result))}; it must return nothing, the batch, or a dict "
                 f"of arrays"
             )
+        pieces = batch.pieces()
         changed, kept, payloads = batch.output()
-        return {**_asked(ctx), "batch": changed, "kept": kept, "payloads": payloads}
+        return {**_asked(ctx), "batch": changed, "kept": kept, "pieces": pieces, "payloads": payloads}
 
     def _samples(self, method: Callable, call: dict, ctx: Context) -> dict:
         batch = Batch(call.pop("batch"), self.memory)

@@ -31,6 +31,7 @@ from bulkhead.batch import Batch
 from bulkhead.context import Facts
 from bulkhead.hooks import COLLATE, HOOKS, ROWS, SAMPLE, STATE, TRANSFORM, did_you_mean
 from bulkhead.lone_rank import Gather, LoneRank, tensors_of
+from bulkhead.pieces import array_of
 from bulkhead.plugin import Plugin
 from bulkhead.rng import GlobalSeeds, call_key
 
@@ -265,6 +266,8 @@ def _result(hook: str, call: dict, rank: LoneRank, many: bool) -> HookResult:
         result.value = _made_of_rows(hook, changed, many)
     elif result.failure is None:
         given = Batch(call["batch"])
+        for piece in reply["pieces"]:
+            changed[piece["name"]] = array_of(piece, given[piece["of"]])
         result.changed = list(changed)
         result.batch = {**{name: given[name] for name in reply["kept"]}, **changed}
         result.value = _samples(hook, result.batch, many) if HOOKS[hook] == SAMPLE else None

@@ -129,6 +129,21 @@ def tensor_size(dtype: str, shape: Sequence[int]) -> int:
     return size
 
 
+def span(dtype: str, shape: Sequence[int], strides: Sequence[int]) -> int:
+    """Bytes from the first element to the end of the last, 0 where there is none; tensor_size() has passed the shape.
+
+    Malformed for strides (in elements) that do not fit.
+    """
+    if len(strides) != len(shape) or any(stride < 0 for stride in strides):
+        raise Malformed("has strides that do not fit its shape")
+    if 0 in shape:
+        return 0
+    last = sum((extent - 1) * stride for extent, stride in zip(shape, strides))
+    if last > MAX_FRAMES * CHUNK:
+        raise Malformed("is too large")
+    return (last + 1) * DTYPES[dtype].itemsize
+
+
 # ----- Values that a plugin gave -----
 
 

@@ -25,7 +25,7 @@ class Segment : public std::enable_shared_from_this<Segment> {
  public:
   // New and writable, here only.  Its memory is reserved now, so that a full
   // machine is an error here and no signal later.
-  static Result<std::shared_ptr<Segment>> create(std::size_t bytes);
+  static Result<std::shared_ptr<Segment>> create(std::size_t bytes, PeerAccess access = PeerAccess::kRead);
 
   // Somebody else's, read-only.  Its seals and size are looked at before it is
   // mapped: an owner that could shrink it could kill the reader.
@@ -36,12 +36,18 @@ class Segment : public std::enable_shared_from_this<Segment> {
   int fd() const { return fd_.get(); }
   std::byte* data() const { return mapping_.data(); }
   std::size_t size() const { return mapping_.size(); }
+  PeerAccess access() const { return access_; }
+  // Of an adopted one: the same bytes at another address, to be written to.
+  // Fails where its owner gives no leave.  One thread.
+  Result<std::byte*> writable() const;
 
  private:
-  Segment(UniqueFd fd, Mapping mapping);
+  Segment(UniqueFd fd, Mapping mapping, PeerAccess access);
 
   UniqueFd fd_;
   Mapping mapping_;
+  PeerAccess access_;
+  mutable Mapping writable_;
   std::int64_t number_;
 };
 
@@ -61,8 +67,9 @@ struct Slot {
 // it is warm, and its readers have it mapped.  One thread; slots outlive it.
 class Arena {
  public:
-  // Of all its segments together.
-  explicit Arena(std::size_t most_bytes) : most_bytes_(most_bytes) {}
+  // Of all its segments together.  `access`: of those that its slots are named to.
+  explicit Arena(std::size_t most_bytes, PeerAccess access = PeerAccess::kRead)
+      : most_bytes_(most_bytes), access_(access) {}
 
   // At least `bytes` of memory, aligned to 64, with whatever was there before.
   // Fails (unavailable) when the arena or the machine is full.
@@ -86,6 +93,7 @@ class Arena {
   static Slot take(const std::shared_ptr<Pool>& pool, std::size_t index, std::size_t bytes);
 
   std::size_t most_bytes_;
+  PeerAccess access_;
   std::size_t reserved_bytes_ = 0;
   bool complained_ = false;
   std::vector<std::shared_ptr<Pool>> pools_;

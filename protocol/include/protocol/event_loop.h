@@ -1,7 +1,7 @@
 // The one thread of a process that owns sockets, timers and state machines.
 //
-// post() is the only method that may be called from another thread; it is also
-// the only place in the code base with a mutex.  Everything else belongs to the
+// post(), post_lazily() and wake() are the only methods that may be called from
+// another thread, and the only place in the code base with a mutex.  Everything else belongs to the
 // thread that runs the loop.  A loop whose clock is not real never blocks and
 // never sleeps: a test moves the time and calls run_ready().
 #pragma once
@@ -48,6 +48,11 @@ class EventLoop {
   // Any thread: run `task` on the loop's thread, after everything posted
   // before.  Tasks posted after the loop ended are destroyed unrun.
   void post(Task task);
+  // The same, but without waking the loop for it: it is woken by whatever comes
+  // next, or by wake().
+  void post_lazily(Task task);
+  // Any thread: the loop runs what was posted.
+  void wake();
 
   // Calls `ready` while the descriptor is readable.  The caller keeps fd open
   // for as long as the handle lives.

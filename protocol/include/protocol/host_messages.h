@@ -176,8 +176,9 @@ struct Call {
   std::int64_t deadline_ms = 0;  // from when the host can begin it
   std::int64_t seed_rank = 0;    // the rank that seeds this call (DESIGN §6.5)
   CallContext context;
-  Batch batch;  // transforms: the input
-  Blob state;   // load_state_dict: what state_dict gave
+  Batch batch;                          // transforms: the input
+  Blob state;                           // load_state_dict: what state_dict gave
+  std::vector<std::string> writable{};  // tensors that the plugin may change where they lie
 
   static void visit(auto& self, auto&& field) {
     field("generation", self.generation);
@@ -188,6 +189,7 @@ struct Call {
     field("context", self.context);
     field("batch", self.batch);
     field("state", self.state);
+    field("writable", self.writable);
   }
 };
 
@@ -205,8 +207,9 @@ struct Reply {
   Blob state;                      // state_dict
   bool has_state = false;          // false: the plugin keeps none
   double seconds = 0;              // inside the hook
-  std::vector<Place> held{};  // pieces of the worker's that the plugin goes on looking at; the rest of what
-                              // came with the call is given back
+  std::vector<Place> held{};    // pieces of the worker's that the plugin goes on looking at; the rest of what
+                                // came with the call is given back
+  std::vector<Piece> pieces{};  // transforms: tensors that are pieces of the input, as that now is
 
   static void visit(auto& self, auto&& field) {
     field("generation", self.generation);
@@ -221,6 +224,7 @@ struct Reply {
     field("has_state", self.has_state);
     field("seconds", self.seconds);
     field("held", self.held);
+    field("pieces", self.pieces);
   }
 };
 

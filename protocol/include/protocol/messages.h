@@ -20,7 +20,7 @@ using Message =
     std::variant<Hello, Welcome, Refuse, Load, Loaded, LoadFailed, Configure, Configured, Attach, Call, Reply,
                  Progress, Note, Ask, Answer, StartWorker, StoreReady, AttachHost, HostReady, HostFault,
                  HostLost, HostPost, GatherPart, GatherWanted, GatherDone, RelayCall, RelaySupply, RelayWant,
-                 RelayOutcome, MetricsLine, EventLine, Stop, WorkerDone, Heartbeat, MemoryNews>;
+                 RelayOutcome, MetricsLine, EventLine, Stop, WorkerDone, Heartbeat, MemoryNews, CpuUse>;
 
 Generation generation_of(const Message& message);
 std::string_view type_of(const Message& message);

@@ -171,6 +171,7 @@ struct PluginConfig {
   std::string on_poison = "identity";  // identity | skip | abort
   bool check_finite = false;           // scan outputs for NaN and Inf
   LimitsConfig limits;
+  std::string affinity = "auto";   // auto | none | CPUs, as cpus_named() reads them
   std::string transport = "auto";  // auto | socket: never a ring, nor shared memory
   std::string python;              // interpreter, absolute; empty for a native plugin
   // How `use` was resolved.
@@ -191,6 +192,7 @@ struct PluginConfig {
     field("on_poison", self.on_poison);
     field("check_finite", self.check_finite);
     field("limits", self.limits);
+    field("affinity", self.affinity);
     field("transport", self.transport);
     field("python", self.python);
     field("language", self.language);

@@ -1,6 +1,7 @@
 // Memory that one process writes and others only read: a memfd that nobody
 // can shrink, grow or map for writing any more once its maker has mapped it,
-// all of it allocated in advance.
+// all of it allocated in advance.  Where its maker gives leave, others may map
+// it for writing too.
 //
 // A reader checks all that before it maps, so that no peer can take pages away
 // under it (SIGBUS).  What is in it is never to be trusted: its maker may
@@ -33,20 +34,29 @@ class Mapping {
   std::size_t size_ = 0;
 };
 
+// What those may do to whom the memory is shown.
+enum class PeerAccess { kRead, kWrite };
+
 struct SealedMemory {
   UniqueFd fd;       // to pass on; the mapping lives without it
-  Mapping writable;  // the only one there will ever be
+  Mapping writable;  // kRead: the only one there will ever be
 };
 
 // `size` bytes of zeros, a multiple of the page size.  `name` is what
 // /proc/PID/maps shows.  kUnavailable when there is no memory.
-Result<SealedMemory> make_sealed_memory(const char* name, std::size_t size);
+Result<SealedMemory> make_sealed_memory(const char* name, std::size_t size,
+                                        PeerAccess access = PeerAccess::kRead);
 
-// The size of what `fd` is; kMalformed, in a sentence that begins with "its",
-// when it is not a memfd sealed and allocated as above.
-Result<std::size_t> check_sealed_memory(int fd);
+struct SealedSize {
+  std::size_t bytes = 0;
+  PeerAccess access = PeerAccess::kRead;
+};
 
-// REQUIRES: check_sealed_memory(fd) gave `size`.  Readable only.
-Result<Mapping> map_sealed_memory(int fd, std::size_t size);
+// What `fd` is; kMalformed, in a sentence that begins with "its", when it is
+// not a memfd sealed and allocated as above.
+Result<SealedSize> check_sealed_memory(int fd);
+
+// REQUIRES: check_sealed_memory(fd) gave that size and access.
+Result<Mapping> map_sealed_memory(int fd, std::size_t size, PeerAccess access = PeerAccess::kRead);
 
 }  // namespace bulkhead

@@ -59,15 +59,17 @@ struct Place {
   }
 };
 
-// Dense, row-major.
+// Row-major and dense, unless `strides` are there: then the elements lie spread
+// over `bytes`, which begin with the first and end with the last.
 struct Tensor {
   std::string name;
   DType dtype = DType::kFloat32;
   std::vector<std::int64_t> shape;
   Blob bytes;
+  std::vector<std::int64_t> strides{};  // in elements, none negative; empty: dense
 
   // Product of the shape, times the element size.  The codec has checked that
-  // it does not overflow and equals bytes.size.
+  // it does not overflow and, of a dense one, equals bytes.size.
   std::int64_t size_bytes() const;
   // Same name, type and shape.
   bool same_schema(const Tensor& other) const {
@@ -77,6 +79,41 @@ struct Tensor {
 
 // A batch: named tensors in a fixed order.
 using Batch = std::vector<Tensor>;
+
+// A tensor that is a piece of another: nothing of it needs to travel.
+struct Piece {
+  std::string name;
+  std::string of;           // the other
+  std::int64_t offset = 0;  // bytes, of the first element
+  DType dtype = DType::kFloat32;
+  std::vector<std::int64_t> shape;
+  std::vector<std::int64_t> strides;  // in elements
+
+  static void visit(auto& self, auto&& field) {
+    field("name", self.name);
+    field("of", self.of);
+    field("offset", self.offset);
+    field("dtype", self.dtype);
+    field("shape", self.shape);
+    field("strides", self.strides);
+  }
+};
+
+// Strides of a dense, row-major tensor.
+std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& shape);
+
+// Bytes from the first element to the end of the last, 0 where there is none.
+// Malformed, in a sentence that goes behind the tensor's name: more or fewer
+// strides than extents, something negative, an overflow.
+Result<std::int64_t> span_bytes(DType dtype, const std::vector<std::int64_t>& shape,
+                                const std::vector<std::int64_t>& strides);
+
+// That piece of `whole`, sharing its memory.  Malformed where it is not inside,
+// not aligned or of another type.
+Result<Tensor> cut(const Tensor& whole, const Piece& piece);
+
+// The same elements, row by row: a copy where there are strides.
+Tensor dense(const Tensor& tensor);
 
 // "input_ids int64[16,256], labels int64[16,256]"
 std::string describe(const Batch& batch);

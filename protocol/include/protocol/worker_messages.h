@@ -292,4 +292,19 @@ struct Heartbeat {
   }
 };
 
+// Worker → coordinator, with its heartbeats: where its compute threads run, so
+// that hosts can be kept off them.
+struct CpuUse {
+  static constexpr std::string_view kType = "cpu_use";
+  Generation generation;
+  std::vector<std::int64_t> cpus{};
+  double waited_seconds = 0;  // stood still for plugins, since the run began
+
+  static void visit(auto& self, auto&& field) {
+    field("generation", self.generation);
+    field("cpus", self.cpus);
+    field("waited_seconds", self.waited_seconds);
+  }
+};
+
 }  // namespace bulkhead

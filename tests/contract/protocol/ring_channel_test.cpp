@@ -187,7 +187,7 @@ TEST_F(RingChannelTest, RefusesMemoryThatIsNotSealed) {
   peer_->seals = HandMadeRing::kAllSeals & ~F_SEAL_SHRINK;
   peer_->seal();
   peer_->show();
-  EXPECT_EQ(end(), "the peer's ring: its memory is not sealed against shrinking, growing and writing");
+  EXPECT_EQ(end(), "the peer's ring: its memory is not sealed against shrinking and growing");
 }
 
 TEST_F(RingChannelTest, RefusesMemoryThatShrank) {

@@ -1,7 +1,11 @@
 // Inverts every bit of every tensor of a batch (a bool becomes the other one),
 // in place or into new tensors: what a test can check without knowing types.
 // Of a very large one ("ends") only the first and the last byte, in place.
+// "turned" gives back the transpose instead, "unseen" inverts in place what was
+// not looked at before.
+#include <cstddef>
 #include <cstring>
+#include <span>
 #include <stdexcept>
 #include <string>
 
@@ -46,6 +50,12 @@ class Tensors : public bulkhead::Plugin {
 
   template <class T>
   void invert(bulkhead::Batch& batch, const std::string& name) {
+    if (how_ == "turned") return batch.set(name, batch.view<T>(name).permuted({1, 0}));
+    if (how_ == "unseen") {
+      const auto bytes = std::as_writable_bytes(batch.mutable_view<T>(name).flat());
+      for (std::byte& byte : bytes) byte = ~byte;
+      return;
+    }
     const auto from = batch.view<T>(name).flat();
     const bulkhead::Shape shape = batch.shape(name);
     const auto to = how_ == "new" ? batch.add<T>(name, shape).flat() : batch.mutable_view<T>(name).flat();

@@ -27,7 +27,9 @@ class Tensors(Plugin):
 
     def transform_train_batch(self, batch, ctx):
         for name in list(batch):
-            if self.how == "mutable":
+            if self.how == "turned":
+                batch[name] = batch[name].T
+            elif self.how in ("mutable", "unseen"):
                 out = batch.mutable(name)
                 out[...] = inverted(out)
             elif self.how == "ends":

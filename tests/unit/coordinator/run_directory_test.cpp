@@ -231,8 +231,8 @@ TEST_F(RunFolder, SumsUpWithEveryFieldInOrder) {
   for (const auto& [key, item] : json.items()) keys.push_back(key);
   EXPECT_EQ(keys, (std::vector<std::string>{"status", "exit_code", "reason", "steps", "epochs", "samples",
                                             "resumed_from", "final_loss", "validation", "test",
-                                            "params_sha256", "seconds", "tokens_per_second", "ranks",
-                                            "batches", "plugins", "plugin_overhead"}));
+                                            "params_sha256", "seconds", "step_ms", "tokens_per_second",
+                                            "ranks", "batches", "plugins", "plugin_overhead"}));
   EXPECT_EQ(one_line(json["ranks"][1]), R"({"rank":1,"pid":43,"restarts":1,"exit":-9})");
   EXPECT_EQ(one_line(json["batches"]),
             R"({"trained":14,"lost":0,"duplicated":0,"skipped":1,"dead_lettered":1})");

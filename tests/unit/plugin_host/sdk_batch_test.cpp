@@ -45,6 +45,7 @@ struct Input {
 struct Received {
   std::vector<std::string> kept;
   std::map<std::string, std::pair<const void*, Shape>> put;
+  std::map<std::string, std::string> pieces;
   std::vector<std::pair<void*, void (*)(void*)>> owners;
   abi::Host host{};
 
@@ -57,6 +58,16 @@ struct Received {
       static_cast<Received*>(self)->put[std::string(abi::view(tensor->name))] = {
           tensor->data, Shape(tensor->shape, tensor->shape + tensor->dims)};
       static_cast<Received*>(self)->owners.emplace_back(owner, release);
+    };
+    host.piece = [](void* self, const abi::Tensor* tensor, abi::Text of, std::int64_t offset) {
+      const auto listed = [&](const std::int64_t* numbers) {
+        std::string text;
+        for (int i = 0; i < tensor->dims; ++i) text += (i > 0 ? "," : "") + std::to_string(numbers[i]);
+        return "[" + text + "]";
+      };
+      static_cast<Received*>(self)->pieces[std::string(abi::view(tensor->name))] =
+          std::string(abi::view(of)) + "+" + std::to_string(offset) + " " + listed(tensor->shape) +
+          " strides " + listed(tensor->strides);
     };
   }
   ~Received() {
@@ -109,6 +120,73 @@ TEST(SdkBatch, MutableViewsAreCopiesThatBecomeTheOutput) {
   EXPECT_EQ(received.kept, std::vector<std::string>{"labels"});
   ASSERT_TRUE(received.put.contains("input_ids"));
   EXPECT_EQ(received.put["input_ids"].first, ids.data());
+}
+
+TEST(SdkBatch, ChangesAnInputWhereItLiesIfItMayAndNobodyHasSeenIt) {
+  for (const bool seen : {false, true}) {
+    Input input;
+    std::array<std::int64_t, 6> open = input.ids;  // the same bytes, elsewhere
+    input.tensors[0].writable = open.data();
+    Batch batch(input.tensors.data(), input.tensors.size());
+    if (seen) {
+      EXPECT_EQ(batch.view<std::int64_t>("input_ids")(0, 0), 0);
+    }
+    const auto ids = batch.mutable_view<std::int64_t>("input_ids");
+    EXPECT_EQ(ids.data() == open.data(), !seen);
+    ids(1, 2) = 50;
+    EXPECT_EQ(batch.view<std::int64_t>("input_ids")(1, 2), 50);
+    EXPECT_EQ(batch.mutable_view<std::int64_t>("input_ids").data(), ids.data());
+    Received received;
+    batch.hand_over(received.host);
+    EXPECT_EQ(received.pieces.contains("input_ids"), !seen);
+    EXPECT_EQ(received.put.contains("input_ids"), seen);
+    EXPECT_EQ(input.ids[5], 5);
+  }
+}
+
+TEST(SdkBatch, PiecesOfAnInputAreSaidAndNotCopied) {
+  Input input;
+  Batch batch(input.tensors.data(), input.tensors.size());
+  const auto ids = batch.view<std::int64_t>("input_ids");
+  batch.set("input_ids", ids.permuted({1, 0}));
+  batch.set("last", ids.sliced(1, 2, 1));
+  batch.remove("labels");
+  EXPECT_EQ(batch.view<std::int64_t>("input_ids")(2, 1), 5);
+  Received received;
+  batch.hand_over(received.host);
+  EXPECT_TRUE(received.put.empty());
+  EXPECT_EQ(received.pieces.at("input_ids"), "input_ids+0 [3,2] strides [1,3]");
+  EXPECT_EQ(received.pieces.at("last"), "input_ids+16 [2,1] strides [3,1]");
+}
+
+TEST(SdkBatch, CopiesWhatIsSetAndLiesInNoInput) {
+  Input input;
+  Batch batch(input.tensors.data(), input.tensors.size());
+  const auto made = batch.add<float>("made", {2, 2});
+  made(0, 1) = 7;
+  batch.set("turned", made.permuted({1, 0}));
+  made(0, 1) = 8;
+  EXPECT_EQ(batch.view<float>("turned")(1, 0), 7);
+  Received received;
+  batch.hand_over(received.host);
+  EXPECT_TRUE(received.pieces.empty());
+  EXPECT_TRUE(received.put.contains("turned"));
+  EXPECT_THROW(made.permuted({0}), std::out_of_range);
+  EXPECT_THROW(made.permuted({0, 2}), std::out_of_range);
+  EXPECT_THROW(made.sliced(0, 1, 2), std::out_of_range);
+}
+
+TEST(SdkBatch, MakesADenseCopyOfAPieceThatIsWrittenTo) {
+  Input input;
+  Batch batch(input.tensors.data(), input.tensors.size());
+  batch.set("turned", batch.view<std::int64_t>("input_ids").permuted({1, 0}));
+  batch.mutable_view<std::int64_t>("turned")(2, 1) = 50;
+  EXPECT_EQ(input.ids[5], 5);
+  EXPECT_EQ(batch.view<std::int64_t>("turned").flat()[3], 4);
+  Received received;
+  batch.hand_over(received.host);
+  EXPECT_TRUE(received.put.contains("turned"));
+  EXPECT_TRUE(received.pieces.empty());
 }
 
 TEST(SdkBatch, MakesADenseCopyOfAStridedInput) {

@@ -44,6 +44,19 @@ TEST(EventLoop, RunsATaskPostedByATaskInALaterTurn) {
   EXPECT_EQ(order, "abc");
 }
 
+TEST(EventLoop, RunsWhatWasPostedLazilyInItsPlaceOnceItIsWoken) {
+  EventLoop loop;
+  std::string order;
+  std::thread thread([&] { loop.run(); });
+  loop.post_lazily([&] { order += 'a'; });
+  loop.post_lazily([&] { order += 'b'; });
+  loop.wake();
+  loop.post_lazily([&] { order += 'c'; });
+  loop.post([&] { loop.stop(); });
+  thread.join();
+  EXPECT_EQ(order, "abc");
+}
+
 TEST(EventLoop, RunsTimersWhenTheirTimeHasCome) {
   FakeClock clock;
   EventLoop loop(clock);

@@ -159,6 +159,44 @@ TEST(Places, PassesOnWhatAnotherPeerHasMade) {
   EXPECT_EQ(tensor_of(passed).bytes.data[kMiB - 1], std::byte{9});
 }
 
+TEST(Places, APieceTravelsWithItsStridesAndWithoutThemAsItsElements) {
+  Ends ends;
+  const Blob bytes = filled(ends.arena, kMiB, 3);
+  Call call = call_with(bytes);
+  call.batch[0] = *cut(call.batch[0], {"x", "x", 8, DType::kFloat32, {100, 2}, {50, 1}});
+  const Frames named = encode(call, &*ends.here);
+  ASSERT_EQ(named.size(), 1u);
+  const Result<Message> found = decode(named, &*ends.there);
+  ASSERT_TRUE(found.ok()) << found.error().message;
+  EXPECT_EQ(tensor_of(found).strides, (std::vector<std::int64_t>{50, 1}));
+  EXPECT_EQ(tensor_of(found).bytes.size, call.batch[0].bytes.size);
+
+  const Result<Message> sent = decode(encode(call));
+  ASSERT_TRUE(sent.ok()) << sent.error().message;
+  EXPECT_TRUE(tensor_of(sent).strides.empty());
+  EXPECT_EQ(tensor_of(sent).bytes.size, 800u);
+}
+
+TEST(Places, MayBeWrittenToWhereTheirOwnerGivesLeave) {
+  Ends ends;
+  Arena open(64 * kMiB, PeerAccess::kWrite);
+  const Result<Slot> slot = open.allocate(kMiB);
+  ASSERT_TRUE(slot.ok());
+  const Result<Message> found = decode(encode(call_with(slot->blob()), &*ends.here), &*ends.there);
+  ASSERT_TRUE(found.ok()) << found.error().message;
+  const Blob& bytes = tensor_of(found).bytes;
+  const Result<std::byte*> begin = bytes.segment->writable();
+  ASSERT_TRUE(begin.ok()) << begin.error().message;
+  (*begin)[bytes.data - bytes.segment->data()] = std::byte{42};
+  EXPECT_EQ(slot->data[0], std::byte{42});
+  EXPECT_EQ(bytes.data[0], std::byte{42});
+
+  const Result<Message> closed =
+      decode(encode(call_with(filled(ends.arena, kMiB, 1)), &*ends.here), &*ends.there);
+  ASSERT_TRUE(closed.ok());
+  EXPECT_FALSE(tensor_of(closed).bytes.segment->writable().ok());
+}
+
 TEST(Places, ForgetsSegmentsThatAreGone) {
   Ends ends;
   Blob seen;
@@ -216,7 +254,7 @@ TEST_F(Lying, MemoryThatItCouldShrink) {
   const std::int64_t number = 1000;
   const int raw = fd.get();
   ASSERT_TRUE(send_fds(ends.raw, {reinterpret_cast<const char*>(&number), sizeof number}, {&raw, 1}).ok());
-  EXPECT_EQ(complaint({number, 0}, 1), "its memory is not sealed against shrinking, growing and writing");
+  EXPECT_EQ(complaint({number, 0}, 1), "its memory is not sealed against shrinking and growing");
 }
 
 TEST_F(Lying, ANumberTwice) {
@@ -235,6 +273,32 @@ TEST_F(Lying, BytesThatAreNotAligned) {
   const Result<Message> refused = decode(encode(call, &*ends.here), &*ends.there);
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.error().message, "batch is not aligned");
+}
+
+TEST_F(Lying, StridesThatReachBeyondOrHaveNoPlace) {
+  const Blob bytes = filled(ends.arena, kMiB, 1);
+  const auto complaint_of = [&](std::vector<std::int64_t> shape, std::vector<std::int64_t> strides,
+                                bool in_place) {
+    Call call = call_with(bytes);
+    call.batch[0].shape = std::move(shape);
+    call.batch[0].strides = std::move(strides);
+    Frames frames = encode(call, &*ends.here);
+    if (!in_place) {  // the same envelope without the place
+      Value envelope = Value::from_msgpack(std::string(frames[0].text()));
+      envelope["batch"][0].erase("place");
+      const auto packed = Value::to_msgpack(envelope);
+      frames = {Blob::of(std::string(packed.begin(), packed.end()))};
+    }
+    const Result<Message> decoded = decode(frames, &*ends.there);
+    return decoded ? "" : decoded.error().message;
+  };
+  EXPECT_EQ(complaint_of({1000}, {1000}, true), "");
+  EXPECT_EQ(complaint_of({1 << 20}, {2}, true),
+            "batch cannot be found: it names bytes beyond the end of their segment");
+  EXPECT_EQ(complaint_of({2, 2}, {1}, true), "batch has strides that do not fit its shape");
+  EXPECT_EQ(complaint_of({2}, {-1}, true), "batch has a negative extent or stride");
+  EXPECT_EQ(complaint_of({2}, {INT64_MAX}, true), "batch is too large");
+  EXPECT_EQ(complaint_of({2}, {3}, false), "batch has strides, but lies in no shared memory");
 }
 
 }  // namespace

@@ -29,8 +29,9 @@ TEST(SealedMemory, IsSeenByAReaderAsItsMakerWritesIt) {
   ASSERT_TRUE(made.ok()) << made.error().message;
   const auto size = check_sealed_memory(made->fd.get());
   ASSERT_TRUE(size.ok()) << size.error().message;
-  EXPECT_EQ(*size, kSize);
-  const auto seen = map_sealed_memory(made->fd.get(), *size);
+  EXPECT_EQ(size->bytes, kSize);
+  EXPECT_EQ(size->access, PeerAccess::kRead);
+  const auto seen = map_sealed_memory(made->fd.get(), size->bytes);
   ASSERT_TRUE(seen.ok());
   EXPECT_EQ(seen->data()[kSize - 1], std::byte{0});
   made->writable.data()[kSize - 1] = std::byte{42};
@@ -53,8 +54,23 @@ TEST(SealedMemory, CanNeitherBeWrittenNorResizedNorEmptiedByAReader) {
   ::munmap(view, kSize);
 }
 
+TEST(SealedMemory, IsWrittenByAReaderWhereItsMakerGivesLeave) {
+  const auto made = make_sealed_memory("test", kSize, PeerAccess::kWrite);
+  ASSERT_TRUE(made.ok()) << made.error().message;
+  const int fd = made->fd.get();
+  const auto size = check_sealed_memory(fd);
+  ASSERT_TRUE(size.ok()) << size.error().message;
+  EXPECT_EQ(size->access, PeerAccess::kWrite);
+  const auto peers = map_sealed_memory(fd, size->bytes, PeerAccess::kWrite);
+  ASSERT_TRUE(peers.ok());
+  peers->data()[kSize - 1] = std::byte{42};
+  EXPECT_EQ(made->writable.data()[kSize - 1], std::byte{42});
+  EXPECT_EQ(::ftruncate(fd, 0), -1);
+  EXPECT_EQ(::ftruncate(fd, 2 * kSize), -1);
+}
+
 TEST(SealedMemory, IsRefusedWhereASealIsMissing) {
-  const int all[] = {F_SEAL_SHRINK, F_SEAL_GROW, kFutureWrite, F_SEAL_SEAL};
+  const int all[] = {F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_SEAL};
   for (const int missing : all) {
     const UniqueFd fd(::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     ASSERT_EQ(::posix_fallocate(fd.get(), 0, kSize), 0);
@@ -62,7 +78,7 @@ TEST(SealedMemory, IsRefusedWhereASealIsMissing) {
       if (seal == missing) continue;
       ASSERT_EQ(::fcntl(fd.get(), F_ADD_SEALS, seal), 0);
     }
-    EXPECT_EQ(complaint(fd.get()), "its memory is not sealed against shrinking, growing and writing");
+    EXPECT_EQ(complaint(fd.get()), "its memory is not sealed against shrinking and growing");
   }
 }
 

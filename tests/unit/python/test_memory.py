@@ -14,7 +14,8 @@ from bulkhead import Batch
 from bulkhead.memory import Memory
 from bulkhead.wire import Malformed
 
-SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | 0x10 | fcntl.F_SEAL_SEAL
+OPEN = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL  # the host may write to it
+SEALS = OPEN | 0x10
 MIB = 1 << 20
 
 
@@ -72,9 +73,17 @@ def worker(tmp_path):
     made.socket.close()
 
 
-def batch_of(worker, array, number=1):
+def batch_of(worker, array, number=1, writable=()):
     data = worker.host.find((number, 0), array.nbytes, array.itemsize)
-    return Batch([("x", array.dtype.name, array.shape, data)], worker.host)
+    return Batch([("x", array.dtype.name, array.shape, data)], worker.host, writable)
+
+
+def said(batch):
+    """What the reply says of its outputs: pieces as text, names sent, names kept."""
+    pieces = batch.pieces()
+    changed, kept, _ = batch.output()
+    texts = [f"{p['name']} {p['of']}+{p['offset']} {p['shape']} {p['strides']}" for p in pieces]
+    return texts, [tensor["name"] for tensor in changed], kept
 
 
 def floats(count):
@@ -106,6 +115,7 @@ def test_a_stray_write_stays_in_this_process_and_is_forgotten(worker):
     data[4096:4100] = 9
     assert worker.host.was_written(data)
     assert np.array_equal(own, floats(5000)), "the worker's bytes are whole"
+    worker.host.undo(data)
     assert np.array_equal(data.view(np.float32), own), "and are seen again"
     assert not worker.host.was_written(data)
 
@@ -140,6 +150,95 @@ def test_a_new_array_is_copied_once_whatever_its_strides(worker):
     changed, _, payloads = batch.output()
     assert payloads == []
     assert np.array_equal(worker.read(changed[0]["place"], np.float32, (100, 60)), floats(6000).reshape(60, 100).T)
+
+
+def test_an_input_given_away_is_changed_where_it_lies(worker):
+    own = worker.segment(floats(2048).reshape(2, 1024), seals=OPEN)
+    batch = batch_of(worker, floats(2048).reshape(2, 1024), writable=["x"])
+    batch.mutable("x")[1, 0] += 0.5
+    assert batch["x"][1, 0] == own[1024] == 1024.5
+    assert batch.mutable("x")[1, 0] == 1024.5
+    assert said(batch) == (["x x+0 [2, 1024] [1024, 1]"], [], [])
+
+
+@pytest.mark.parametrize("look", ["numpy", "torch"])
+def test_an_input_that_was_looked_at_stays_as_it_is(worker, look):
+    if look == "torch":
+        pytest.importorskip("torch")
+    own = worker.segment(floats(2048), seals=OPEN)
+    batch = batch_of(worker, floats(2048), writable=["x"])
+    before = batch["x"] if look == "numpy" else batch.torch()["x"]
+    batch.mutable("x")[0] = 99
+    assert before[0] == own[0] == 0
+    assert batch["x"][0] == 99
+    assert said(batch) == ([], ["x"], [])
+
+
+def test_memory_that_is_not_given_away_is_not_written_to(worker):
+    own = worker.segment(floats(2048))
+    batch = batch_of(worker, floats(2048), writable=["x"])  # the worker says so, its seals do not
+    batch.mutable("x")[0] = 99
+    assert own[0] == 0
+    assert said(batch) == ([], ["x"], [])
+
+
+def test_slices_and_permutations_are_said_and_not_sent(worker):
+    worker.segment(floats(2048))
+    batch = batch_of(worker, floats(2048).reshape(32, 64))
+    batch["turned"] = batch["x"].T
+    batch["odd"] = batch["x"][1::2, 3:5]
+    batch["one"] = batch["x"][31, 63]  # a copy: numpy's scalar
+    batch["x"] = batch["x"][:16]
+    assert said(batch) == (
+        ["turned x+0 [64, 32] [1, 64]", "odd x+268 [16, 2] [128, 1]", "x x+0 [16, 64] [64, 1]"],
+        ["one"],
+        [],
+    )
+
+
+def test_pieces_of_an_input_that_was_sent_are_said_too():
+    array = floats(4)
+    batch = Batch([("x", "float32", (4,), array.tobytes())])
+    batch["x"] = batch["x"][::2]
+    assert said(batch) == (["x x+0 [2] [2]"], [], [])
+
+
+def test_what_is_no_piece_is_sent(worker):
+    worker.segment(floats(2048))
+    batch = batch_of(worker, floats(2048))
+    batch["backwards"] = batch["x"][::-1]
+    batch["other_type"] = batch["x"].view(np.int32)
+    batch["own"] = batch["x"] + 1
+    batch["none"] = batch["x"][:0]
+    assert said(batch) == ([], ["backwards", "other_type", "own", "none"], ["x"])
+
+
+def test_pieces_through_torch(worker):
+    torch = pytest.importorskip("torch")
+    worker.segment(floats(2048))
+    batch = batch_of(worker, floats(2048).reshape(32, 64))
+    batch.torch()["turned"] = batch.torch()["x"].permute(1, 0)
+    assert said(batch) == (["turned x+0 [64, 32] [1, 64]"], [], ["x"])
+    batch = batch_of(worker, floats(2048).reshape(32, 64))
+    view = batch.torch()["x"][0]
+    view += torch.ones(64)  # in memory of this process alone
+    batch.torch()["x"] = view
+    pieces, sent, _ = said(batch)
+    assert (pieces, sent) == ([], ["x"])
+    assert batch["x"][1] == 2
+
+
+def test_a_strided_input(worker):
+    worker.segment(floats(2048))
+    data = worker.host.find((1, 4), (63 * 32 + 2) * 4, 4)
+    batch = Batch([("x", "float32", (64, 2), data, (32, 1))], worker.host, ["x"])
+    assert batch["x"].tolist()[:2] == [[1, 2], [33, 34]]
+    with pytest.raises(ValueError):
+        batch["x"][0, 0] = 1
+    batch["y"] = batch["x"][:, 1]
+    batch.mutable("x")[:] += 1
+    assert batch["x"].tolist()[1] == [34, 35]
+    assert said(batch) == (["y x+4 [64] [32]"], ["x"], [])
 
 
 def test_small_outputs_are_sent(worker):

@@ -17,7 +17,7 @@ WRITTEN = ("ask", "configured", "heartbeat", "hello", "load_failed", "loaded", "
 NOT_READ = {  # what only the coordinator needs of a plugin's entry in the run file
     f"load.config.{name}"
     for name in ("scope", "prefetch", "deadline_seconds", "deadline_given", "on_failure", "on_poison", "check_finite",
-                 "limits", "transport", "python")
+                 "limits", "affinity", "transport", "python")
 }  # fmt: skip
 
 
@@ -110,7 +110,8 @@ def built(name):
         "note": lambda: messages.note(e["generation"], e["seq"], e["text"], e["metrics"]),
         "reply": lambda: messages.reply(e["generation"], e["seq"], e["hook"], e["seconds"], failure=e["failure"],
                                         fatal=e["fatal"], asked=messages.control(e["control"]), batch=tensors,
-                                        kept=e["kept"], state=state, held=e["held"]),
+                                        kept=e["kept"], state=state, held=e["held"],
+                                        pieces=[messages.piece(**piece) for piece in e["pieces"]]),
         "memory_news": lambda: messages.memory_news(e["generation"], e["unused"], e["gone"]),
     }  # fmt: skip
     message = build[name]()

@@ -98,5 +98,43 @@ TEST(Batch, FindsTensorsByName) {
   EXPECT_EQ(find_tensor(batch, "c"), nullptr);
 }
 
+TEST(Batch, TakesPiecesAsTheyLie) {
+  const at::Tensor whole = at::arange(12, at::kInt).view({3, 4});
+  const Batch wire = to_wire({{"x", whole}});
+  const auto back = from_wire({*cut(wire[0], {"t", "x", 0, DType::kInt32, {4, 3}, {1, 4}})});
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(back->at(0).value.const_data_ptr(), whole.const_data_ptr());
+  EXPECT_TRUE(at::equal(back->at(0).value, whole.t()));
+}
+
+TEST(BatchMemory, IsSharedMemoryThatToWireKnowsAgain) {
+  BatchMemory memory(std::size_t{64} << 20);
+  for (const auto& [type, access] :
+       {std::pair(at::kFloat, PeerAccess::kWrite), std::pair(at::kLong, PeerAccess::kRead)}) {
+    const at::Tensor tensor = memory.empty({100, 100}, type).fill_(7);
+    const Batch wire = to_wire({{"x", tensor}});
+    EXPECT_EQ(static_cast<const void*>(wire[0].bytes.data), tensor.const_data_ptr());
+    ASSERT_NE(wire[0].bytes.segment, nullptr);
+    EXPECT_EQ(wire[0].bytes.segment->access(), access) << c10::toString(type);
+  }
+}
+
+TEST(BatchMemory, IsFreeAgainWithTheLastWhoHasIt) {
+  BatchMemory memory(std::size_t{64} << 20);
+  Batch wire = to_wire({{"x", memory.empty({1 << 20}, at::kFloat)}});
+  const std::byte* first = wire[0].bytes.data;
+  EXPECT_NE(memory.empty({1 << 20}, at::kFloat).const_data_ptr(), first) << "the wire has it";
+  wire.clear();
+  EXPECT_EQ(memory.empty({1 << 20}, at::kFloat).const_data_ptr(), static_cast<const void*>(first));
+}
+
+TEST(BatchMemory, IsOrdinaryMemoryForSmallTensorsAndWhereItIsFull) {
+  BatchMemory memory(std::size_t{8} << 20);
+  EXPECT_EQ(to_wire({{"x", memory.empty({8}, at::kFloat)}})[0].bytes.segment, nullptr);
+  const at::Tensor large = memory.empty({1 << 22}, at::kFloat).fill_(1);
+  EXPECT_EQ(to_wire({{"x", large}})[0].bytes.segment, nullptr);
+  EXPECT_EQ(large[(1 << 22) - 1].item<float>(), 1);
+}
+
 }  // namespace
 }  // namespace bulkhead

@@ -39,6 +39,28 @@ TEST(OutputCheck, RefusesATensorTwice) {
   EXPECT_FALSE(assemble_output({floats("a", 1)}, {floats("a", 2)}, {"a"}).ok());
 }
 
+TEST(OutputCheck, TakesPiecesOfTheInputWithItsMemory) {
+  const Batch input{floats("a", 1), floats("b", 2)};
+  Batch changed;
+  ASSERT_TRUE(add_pieces(input, {{"b", "a", 0, DType::kFloat32, {1, 1}, {1, 1}}}, changed).ok());
+  const auto output = assemble_output(input, changed, {"a"});
+  ASSERT_TRUE(output.ok());
+  EXPECT_EQ(describe(*output), "a float32[1], b float32[1,1]");
+  EXPECT_EQ(output->at(1).bytes.data, input[0].bytes.data);
+}
+
+TEST(OutputCheck, RefusesPiecesThatAreNone) {
+  const Batch input{floats("a", 1)};
+  Batch changed{floats("b", 3)};
+  const auto refusal = [&](const char* name, const char* of, std::int64_t offset) {
+    const Status added = add_pieces(input, {{name, of, offset, DType::kFloat32, {1}, {1}}}, changed);
+    return added ? "" : added.error().message;
+  };
+  EXPECT_EQ(refusal("c", "z", 0), "\"c\" is a piece of \"z\", which the input does not have");
+  EXPECT_EQ(refusal("b", "a", 0), "the output holds \"b\" twice");
+  EXPECT_EQ(refusal("c", "a", 4), "\"c\" reaches beyond \"a\", of which it is a piece");
+}
+
 TEST(OutputCheck, ComparesShapesOnlyOnceAGoodBatchHasBeenSeen) {
   Tensor longer = floats("a", 1);
   longer.shape = {1, 1};

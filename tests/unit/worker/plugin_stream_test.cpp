@@ -247,5 +247,27 @@ TEST(PluginStream, WaitsAtATransformWhoseInputIsStillBeingMade) {
   EXPECT_EQ(probe.hooks_under_way(), (Hooks{"transform_train_batch", "on_step_end"}));
 }
 
+TEST(PluginStream, SendsNoMoreThanItsCreditsAndAlwaysOneCall) {
+  StreamOptions options;
+  options.credits = 3;
+  options.credit_bytes = 8;  // two of these inputs
+  Probe probe(route_with({"transform_train_batch", "on_step_end"}, false), options);
+  probe.attach();
+  probe.answer_all();
+  for (int step = 0; step < 4; ++step) probe.submit("transform_train_batch", step, batch_of(1));
+  EXPECT_EQ(probe.under_way.size(), 2U);
+  probe.answer_doubled();
+  EXPECT_EQ(probe.under_way.size(), 2U);
+  probe.answer_all();
+  for (int step = 0; step < 5; ++step) probe.submit("on_step_end", step);
+  EXPECT_EQ(probe.under_way.size(), 3U);
+  probe.answer_all();
+  Batch large = batch_of(1);
+  large[0].bytes = Blob::of(std::string(12, '\0'));
+  large[0].shape = {3};
+  probe.submit("transform_train_batch", 9, large);
+  EXPECT_EQ(probe.under_way.size(), 1U) << "one may always go";
+}
+
 }  // namespace
 }  // namespace bulkhead

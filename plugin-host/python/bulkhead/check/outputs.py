@@ -27,7 +27,8 @@ def result_of(reply: dict) -> str:
     words += [flag for flag in _FLAGS if control[flag]]
     words += [f"{one['name']}={_number(one['value'])}" for one in control["settings"]]
     if HOOKS[reply["hook"]] in (TRANSFORM, SAMPLE):
-        changed = [tensor["name"] for tensor in reply["batch"] if not tensor["name"].endswith(".ends")]
+        made = [*reply["batch"], *reply["pieces"]]
+        changed = [tensor["name"] for tensor in made if not tensor["name"].endswith(".ends")]
         words.append(f"changes {', '.join(changed)}" if changed else "keeps the batch")
     elif HOOKS[reply["hook"]] in (ROWS, COLLATE):
         words.append(_made(reply))
@@ -85,7 +86,8 @@ def _batch_problems(found: Schema, count: int) -> List[str]:
 def output_schema(reply: dict, given: Schema) -> Schema:
     """Of the batch that the reply puts together."""
     kept = {name: given[name] for name in reply["kept"] if name in given}
-    return {**kept, **{tensor["name"]: (tensor["dtype"], tuple(tensor["shape"])) for tensor in reply["batch"]}}
+    made = [*reply["batch"], *reply["pieces"]]
+    return {**kept, **{tensor["name"]: (tensor["dtype"], tuple(tensor["shape"])) for tensor in made}}
 
 
 def not_finite(reply: dict, data: List[bytes]) -> List[str]:

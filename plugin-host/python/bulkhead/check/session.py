@@ -18,7 +18,7 @@ Reply = Tuple[dict, List[bytes]]
 _OPENING = 10  # times the deadline of a call: import, constructor, setup
 _IN_REPLY = {
     "seq": int, "hook": str, "failure": (dict, type(None)), "control": dict, "batch": list, "kept": list, "state": dict,
-    "has_state": bool, "seconds": (float, int),
+    "has_state": bool, "seconds": (float, int), "pieces": list,
 }  # fmt: skip
 _IN_ASK = {"seq": int, "number": int, "what": str, "batch": list}
 

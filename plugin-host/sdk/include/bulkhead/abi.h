@@ -18,8 +18,8 @@
 
 namespace bulkhead::abi {
 
-inline constexpr std::uint32_t kVersion = 3;
-inline constexpr const char* kEntryPoint = "bulkhead_plugin_v3";
+inline constexpr std::uint32_t kVersion = 4;
+inline constexpr const char* kEntryPoint = "bulkhead_plugin_v4";
 
 // ----- The ELF note: what is known of a library before its first byte runs -----
 
@@ -69,6 +69,7 @@ struct Tensor {
   const std::int64_t* shape;
   const std::int64_t* strides;  // in elements
   const void* data;
+  void* writable = nullptr;  // inputs: the same bytes where the plugin may change them
 };
 
 struct Metric {
@@ -190,6 +191,10 @@ struct Host {
   // same name replaces the one before.  The host owns `owner` from here on and calls
   // release(owner) once, on any thread, when the bytes are sent.
   void (*put)(void* self, const Tensor* tensor, void* owner, void (*release)(void* owner));
+  // Transforms: `tensor` is the piece of the input `of` that begins `offset` bytes
+  // into it and has these strides, with what is there when the call returns; its
+  // `data` is not looked at.
+  void (*piece)(void* self, const Tensor* tensor, Text of, std::int64_t offset);
   // state_dict: the bytes, copied.
   void (*state)(void* self, Text bytes);
   // At once, in the middle of the call.
@@ -233,7 +238,7 @@ struct Table {
   void (*destroy)(void* plugin);
 };
 
-// extern "C" const Table* bulkhead_plugin_v3();
+// extern "C" const Table* bulkhead_plugin_v4();
 using EntryPoint = const Table* (*)();
 
 }  // namespace bulkhead::abi

@@ -1,7 +1,8 @@
 // A batch: named tensors, seen through typed views.
 //
 // Reading costs nothing.  A tensor that is not touched travels no further: the
-// rank keeps its own.  mutable_view() is writable and already the output.
+// rank keeps its own; nor does a piece of one (set()).  mutable_view() is
+// writable and already the output, where it can without a copy.
 // Views stay valid until the hook returns.  Every mistake (a name that is not
 // there, another type) is a std::invalid_argument that says what is there.
 //
@@ -16,6 +17,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -28,7 +30,7 @@
 #include "bulkhead/tensor_view.h"
 
 namespace bulkhead {
-inline namespace sdk_v3 {
+inline namespace sdk_v4 {
 
 class Batch {
  public:
@@ -45,15 +47,16 @@ class Batch {
   template <class T>
   TensorView<const std::remove_const_t<T>> view(std::string_view name) const {
     const Entry& entry = typed<T>(name);
+    entry.was_seen = true;
     return {static_cast<const T*>(entry.data), entry.shape, entry.strides};
   }
 
   // Writable and dense, filled with the input's elements; what is written goes
-  // into the output.
+  // into the output.  A view() taken before goes on showing the input.
   template <class T>
   TensorView<T> mutable_view(std::string_view name) {
     Entry& entry = const_cast<Entry&>(typed<T>(name));
-    if (!entry.storage) copy_in(entry);
+    if (!entry.storage || (entry.piece_of && !entry.in_place)) make_own(entry);
     return {static_cast<T*>(entry.storage.get()), entry.shape, entry.strides};
   }
 
@@ -61,17 +64,31 @@ class Batch {
   // dimensions and 4,096 tensors.
   template <class T>
   TensorView<T> add(std::string_view name, const Shape& shape) {
-    Entry entry{std::string(name), dtype_of<T>(), shape, dense_strides(shape), nullptr, nullptr};
+    Entry entry{std::string(name), dtype_of<T>(), shape, dense_strides(shape), nullptr, nullptr, nullptr};
     allocate(entry);
     std::memset(entry.storage.get(), 0, bytes_of(entry));
     T* data = static_cast<T*>(entry.storage.get());
-    if (Entry* old = find(name)) {
-      retire(*old);
-      *old = std::move(entry);
-    } else {
-      entries_.push_back(std::move(entry));
-    }
+    put(std::move(entry));
     return {data, shape, dense_strides(shape)};
+  }
+
+  // These elements as the tensor of that name.  What is a view() of an input, or a
+  // slice or permutation of one, is not copied.
+  template <class T>
+  void set(std::string_view name, const TensorView<T>& view) {
+    using Element = std::remove_const_t<T>;
+    Entry entry{
+        std::string(name), dtype_of<Element>(), view.shape(), view.strides(), view.data(), nullptr, nullptr};
+    const auto* data = reinterpret_cast<const std::byte*>(view.data());
+    for (const Input& input : inputs_) {
+      if (data < input.data || data + span_of(view) > input.data + input.bytes) continue;
+      entry.piece_of = input.name;
+      entry.offset = data - input.data;
+      entry.storage = {const_cast<std::byte*>(data), [](void*) {}};
+      return put(std::move(entry));
+    }
+    copy_in(entry);
+    put(std::move(entry));
   }
 
   void remove(std::string_view name) {
@@ -96,9 +113,12 @@ class Batch {
   Batch(const abi::Tensor* tensors, std::size_t count, const abi::Host* host = nullptr) : host_(host) {
     for (const abi::Tensor& tensor : std::span(tensors, count)) {
       const auto dims = static_cast<std::size_t>(tensor.dims);
-      entries_.push_back({std::string(abi::view(tensor.name)), tensor.dtype,
-                          Shape(tensor.shape, tensor.shape + dims),
-                          Shape(tensor.strides, tensor.strides + dims), tensor.data, nullptr});
+      entries_.push_back(
+          {std::string(abi::view(tensor.name)), tensor.dtype, Shape(tensor.shape, tensor.shape + dims),
+           Shape(tensor.strides, tensor.strides + dims), tensor.data, tensor.writable, nullptr});
+      const Entry& entry = entries_.back();
+      inputs_.push_back({entry.name, static_cast<const std::byte*>(tensor.data),
+                         span_of(entry.shape, entry.strides) * size_bytes(entry.dtype)});
     }
   }
   Batch(const Batch&) = delete;
@@ -115,10 +135,25 @@ class Batch {
   void hand_over_changed(const abi::Host& host) const {
     for (const Entry& entry : entries_) {
       if (!entry.storage) continue;
+      if (entry.piece_of) {
+        const abi::Tensor piece{abi::text(entry.name),
+                                entry.dtype,
+                                static_cast<std::int32_t>(entry.shape.size()),
+                                entry.shape.data(),
+                                entry.strides.data(),
+                                nullptr,
+                                nullptr};
+        host.piece(host.self, &piece, abi::text(*entry.piece_of), entry.offset);
+        continue;
+      }
       auto owner = std::make_unique<std::shared_ptr<void>>(entry.storage);
-      const abi::Tensor tensor{
-          abi::text(entry.name), entry.dtype,          static_cast<std::int32_t>(entry.shape.size()),
-          entry.shape.data(),    entry.strides.data(), entry.data};
+      const abi::Tensor tensor{abi::text(entry.name),
+                               entry.dtype,
+                               static_cast<std::int32_t>(entry.shape.size()),
+                               entry.shape.data(),
+                               entry.strides.data(),
+                               entry.data,
+                               nullptr};
       host.put(host.self, &tensor, owner.release(),
                [](void* kept) { delete static_cast<std::shared_ptr<void>*>(kept); });
     }
@@ -131,7 +166,17 @@ class Batch {
     Shape shape;
     Shape strides;
     const void* data;
-    std::shared_ptr<void> storage;  // null: still the input's memory
+    void* writable;                         // of an input that may be changed where it lies
+    std::shared_ptr<void> storage;          // null: still the input's memory
+    std::optional<std::string> piece_of{};  // the input whose memory it is
+    std::int64_t offset = 0;                // in it, bytes
+    bool in_place = false;                  // all of it, written to
+    mutable bool was_seen = false;          // somebody may look at it as it came
+  };
+  struct Input {
+    std::string name;
+    const std::byte* data;
+    std::int64_t bytes;
   };
   static constexpr std::align_val_t kAlignment{64};
   static constexpr std::int64_t kWorthSharing = 4096;  // bytes; smaller tensors are sent
@@ -158,6 +203,44 @@ class Batch {
     if (entry.dtype == dtype_of<T>()) return entry;
     throw std::invalid_argument("\"" + std::string(name) + "\" holds " + std::string(name_of(entry.dtype)) +
                                 ", not " + std::string(name_of(dtype_of<T>())));
+  }
+
+  // Elements from the first to the last, which lie between them or not.
+  static std::int64_t span_of(const Shape& shape, const Shape& strides) {
+    std::int64_t last = 0;
+    for (std::size_t i = 0; i < shape.size(); ++i) {
+      if (shape[i] == 0) return 0;
+      last += (shape[i] - 1) * strides[i];
+    }
+    return last + 1;
+  }
+  template <class T>
+  static std::int64_t span_of(const TensorView<T>& view) {
+    return span_of(view.shape(), view.strides()) * static_cast<std::int64_t>(sizeof(T));
+  }
+
+  void put(Entry entry) {
+    if (Entry* old = find(entry.name)) {
+      retire(*old);
+      *old = std::move(entry);
+    } else {
+      entries_.push_back(std::move(entry));
+    }
+  }
+
+  // The entry is an output that can be written to, with the elements it had.
+  void make_own(Entry& entry) {
+    const bool may = entry.writable != nullptr && !entry.storage && !entry.was_seen &&
+                     entry.strides == dense_strides(entry.shape);
+    if (!may) {
+      retire(entry);
+      entry.piece_of.reset();
+      return copy_in(entry);
+    }
+    entry.storage = {entry.writable, [](void*) {}};
+    entry.data = entry.writable;
+    entry.piece_of = entry.name;
+    entry.in_place = true;
   }
 
   static std::size_t bytes_of(const Entry& entry) {
@@ -216,9 +299,10 @@ class Batch {
   }
 
   const abi::Host* host_ = nullptr;
+  std::vector<Input> inputs_;
   std::vector<Entry> entries_;
   std::vector<std::shared_ptr<void>> retired_;
 };
 
-}  // namespace sdk_v3
+}  // namespace sdk_v4
 }  // namespace bulkhead

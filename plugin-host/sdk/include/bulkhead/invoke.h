@@ -11,7 +11,7 @@
 #include "bulkhead/hooks.h"
 
 namespace bulkhead {
-inline namespace sdk_v3 {
+inline namespace sdk_v4 {
 namespace entry {
 
 using Invoke = void (*)(Plugin&, Context&, const abi::Call&, const abi::Host&);
@@ -133,5 +133,5 @@ inline Invoke find_hook(std::string_view name) {
 // clang-format on
 
 }  // namespace entry
-}  // namespace sdk_v3
+}  // namespace sdk_v4
 }  // namespace bulkhead

@@ -30,8 +30,8 @@
 #define BULKHEAD_PLUGIN(Class)                                                                              \
   extern "C" {                                                                                              \
   __attribute__((section(".note.bulkhead"), used,                                                           \
-                 aligned(4))) constexpr ::bulkhead::abi::Note bulkhead_note_v3 = ::bulkhead::entry::note(); \
-  __attribute__((visibility("default"))) const ::bulkhead::abi::Table* bulkhead_plugin_v3() {               \
+                 aligned(4))) constexpr ::bulkhead::abi::Note bulkhead_note_v4 = ::bulkhead::entry::note(); \
+  __attribute__((visibility("default"))) const ::bulkhead::abi::Table* bulkhead_plugin_v4() {               \
     return ::bulkhead::entry::table<Class>(#Class);                                                         \
   }                                                                                                         \
   }

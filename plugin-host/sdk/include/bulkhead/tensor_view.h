@@ -14,7 +14,7 @@
 #include "bulkhead/dtype.h"
 
 namespace bulkhead {
-inline namespace sdk_v3 {
+inline namespace sdk_v4 {
 
 using Shape = std::vector<std::int64_t>;
 
@@ -68,6 +68,28 @@ class TensorView {
     return data_[offset];
   }
 
+  // The same elements with the dimensions in another order; a slice of one
+  // dimension.  Nothing is copied.  std::out_of_range where there is no such
+  // dimension or element.
+  TensorView permuted(const std::vector<std::size_t>& order) const {
+    Shape shape, strides;
+    for (const std::size_t dim : order) {
+      shape.push_back(shape_.at(dim));
+      strides.push_back(strides_[dim]);
+    }
+    if (count_of(shape) != size() || order.size() != dims())
+      throw std::out_of_range("an order names each dimension once");
+    return {data_, std::move(shape), std::move(strides)};
+  }
+  TensorView sliced(std::size_t dim, std::int64_t first, std::int64_t count) const {
+    if (first < 0 || count < 0 || first + count > shape(dim))
+      throw std::out_of_range("a slice lies within its dimension");
+    TensorView slice = *this;
+    slice.data_ += first * strides_[dim];
+    slice.shape_[dim] = count;
+    return slice;
+  }
+
   // True when the elements lie densely, in row-major order.
   bool is_contiguous() const {
     std::int64_t dense = 1;
@@ -92,5 +114,5 @@ class TensorView {
   Shape strides_;
 };
 
-}  // namespace sdk_v3
+}  // namespace sdk_v4
 }  // namespace bulkhead
