@@ -107,6 +107,8 @@ TEST_P(ScarceMemory, APluginWithoutRoomForItsOutputFailsInThatCall) {
 }
 
 TEST_P(ScarceMemory, WithoutADescriptorForItsMemoryItAnswersAllTheSame) {
+  if (is_native() && kSanitized)
+    GTEST_SKIP() << "UBSan opens a pipe to look at an object, and finds none without";
   ASSERT_TRUE(
       host.call("transform_train_batch", zeros(5000)).has_value());  // has opened what it needs anyway
   // One for the rank's memory, of which Python's mmap keeps a copy; none for its own.
