@@ -32,6 +32,7 @@ from bulkhead.wire import Malformed
 
 HEARTBEAT_SECONDS = 1.0
 _HOT_TURNS = 64  # messages of a busy worker between two looks at the coordinator
+_MAX_SPIN_US = 50
 _FLUSH_MS = 2000  # for the last message of a host that refuses its plugin
 
 _current: Optional[Host] = None
@@ -72,6 +73,7 @@ class Host:
         self._then: Optional[Callable[[], None]] = None  # what has aborted the call under way
         self._poller = zmq.Poller()
         self._watched: Dict[Link, Tuple[Tuple[Any, int], ...]] = {}  # what the poller watches for a link
+        self._spin = 0.0  # seconds to look for messages before it sleeps
         self._hot_turns = 0  # since the control connection was looked at
         self._parent = os.getppid()
         self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
@@ -137,6 +139,9 @@ class Host:
             self._watch(link)
         could_run = self._calls or (data is not None and data.is_hot)
         patience = 0.0 if could_run and not in_call else max(0.0, self._next_beat - now)
+        if data is not None and self._spin > 0 and patience > 0:
+            data.look_for(min(patience, self._spin))
+            patience = 0.0 if data.is_hot else patience
         ready = dict(self._poller.poll(patience * 1000))
         return [link for link in links if link.is_hot or any(source in ready for source, _ in self._watched[link])]
 
@@ -245,6 +250,7 @@ class Host:
             print(f"{refusal}\n{refusal.failure['traceback']}".rstrip(), file=sys.stderr)
             self._linger_ms = _FLUSH_MS
             raise Stopped(2, str(refusal)) from None
+        self._spin = min(max(config["spin_us"], 0), _MAX_SPIN_US) * 1e-6
         self._runner = Runner(loaded, known, seeds, self._to_worker, self._receive)
         self._to_coordinator(messages.loaded(self._generation, loaded.traits))
 

@@ -70,6 +70,12 @@ class Link:
 
     def send(self, envelope: dict, payloads: Sequence[Any] = ()) -> None:
         """Queues a message; payloads are copied unless they are bytes.  PeerGone when it cannot be queued."""
+        if isinstance(self.socket, RingSocket):
+            frames = [wire.pack(envelope)]
+            for payload in payloads:
+                frames.extend(map(bytes, wire.chunks(payload)))
+            self.socket.send_message(frames)
+            return
         try:
             if not payloads:
                 self.socket.send(wire.pack(envelope), zmq.DONTWAIT)
@@ -110,6 +116,14 @@ class Link:
             self._use(fields["capabilities"])
             return None
         return (kind, fields) if self.is_open else None
+
+    def look_for(self, seconds: float) -> None:
+        """Spins until a ring has news, for that long: `is_hot` says so.  A socket is not looked at."""
+        if not isinstance(self.socket, RingSocket):
+            return
+        until = time.monotonic() + seconds
+        while not self.is_hot and time.monotonic() < until:
+            self.is_hot = self.socket.has_news()
 
     def close(self, linger_ms: int = 0) -> None:
         """`linger_ms`: time for what is queued to be sent."""

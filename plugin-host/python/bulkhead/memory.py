@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import heapq
+import math
 import mmap
 import os
 import socket
@@ -252,7 +253,7 @@ class Memory:
 
     def empty(self, shape: Sequence[int], dtype: np.dtype) -> Optional[np.ndarray]:
         """An array in a slot, with whatever was there before; None when it is not worth it or there is no room."""
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         slot = self._take(size) if self._begun and size >= WORTH_SHARING else None
         return None if slot is None else slot.view(dtype).reshape(shape)
 

@@ -76,13 +76,29 @@ def _map_of(reader: Reader) -> Reader:
     return read
 
 
+_EXACT = {_int: int, _float: float, _bool: bool, _str: str, _object: dict}  # whose reader checks the type alone
+
+
 def _struct(**fields: Tuple[Reader, Any]) -> Reader:
     """Known fields only, in order; an absent one keeps its default: an older peer does not know it."""
     table = tuple((name, reader, default) for name, (reader, default) in fields.items())
+    names = tuple(fields)
+    exact = tuple(name for name, reader, _ in table if reader in _EXACT)
+    types = tuple(_EXACT[reader] for _, reader, _ in table if reader in _EXACT)
+    integers = tuple(name for name, reader, _ in table if reader is _int)
+    others = tuple((name, reader) for name, reader, _ in table if reader not in _EXACT)
 
     def read(value: Any) -> dict:
         if type(value) is not dict:
             raise Malformed("must be a map")
+        if tuple(value) == names and _as_they_should_be(value):
+            for name, reader in others:
+                found = value[name]
+                try:
+                    value[name] = reader(found)
+                except Malformed as error:
+                    raise Malformed(f"{name} {error}") from None
+            return value
         out: Dict[str, Any] = {}
         for name, reader, default in table:
             found = value.get(name, _ABSENT)
@@ -94,6 +110,12 @@ def _struct(**fields: Tuple[Reader, Any]) -> Reader:
             except Malformed as error:
                 raise Malformed(f"{name} {error}") from None
         return out
+
+    def _as_they_should_be(value: dict) -> bool:
+        """Whether each field that needs only a look at its type has it: what a peer of this version sends."""
+        if tuple([type(value[name]) for name in exact]) != types:
+            return False
+        return not integers or max([value[name] for name in integers]) < 2**63
 
     return read
 
@@ -133,7 +155,7 @@ _facts = _struct(
 # Of the run file's entry a host uses only what finds and constructs the class.
 _config = _struct(
     use=(_str, ""), name=(_str, ""), **{"with": (_object, dict)}, language=(_str, ""), file=(_str, ""),
-    module=(_str, ""), class_name=(_str, ""),
+    module=(_str, ""), class_name=(_str, ""), spin_us=(_int, 0),
 )  # fmt: skip
 
 _context = _struct(
@@ -184,7 +206,7 @@ def decode(frames: Sequence[bytes], memory: Optional[Memory] = None) -> Tuple[st
     breaks the protocol.
     """
     envelope = wire.unpack(frames)
-    kind = envelope["type"]
+    kind = envelope.pop("type")
     reader = _READERS.get(kind)
     if reader is None:
         return kind, {"generation": _int(envelope.get("generation", 0))}

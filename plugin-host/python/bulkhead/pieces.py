@@ -5,7 +5,7 @@ Used on the host's one thread, during a call.
 
 from __future__ import annotations
 
-from typing import Dict, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -15,7 +15,7 @@ from bulkhead.memory import address_of
 
 
 class Range(NamedTuple):
-    """Memory in which an input lies."""
+    """Memory in which an input lies; `address` is its first byte's, `size` in bytes."""
 
     of: str
     dtype: str  # of the wire
@@ -27,25 +27,33 @@ class Ranges:
     """Where the inputs lie, as far as the plugin has been shown any."""
 
     def __init__(self) -> None:
-        self._ranges: Dict[int, Range] = {}  # by address
+        self._shown: List[Tuple[str, str, np.ndarray]] = []
+        self._ranges: Dict[int, Range] = {}  # of those, by address, once somebody wants to know
 
     def add(self, name: str, dtype: str, memory: np.ndarray) -> None:
         """`memory`: the input's bytes, in this mapping of them."""
-        if memory.nbytes > 0:
-            self._ranges[address_of(memory)] = Range(name, dtype, address_of(memory), memory.nbytes)
+        self._shown.append((name, dtype, memory))
 
     def find(self, dtype: str, array: np.ndarray) -> Optional[Range]:
         """The input of the same type that has all elements of `array`, or None."""
-        if array.size == 0 or array.ndim > wire.MAX_DIMS:
+        if array.base is None or array.size == 0 or array.ndim > wire.MAX_DIMS:  # without a base: memory of its own
             return None
         if any(stride < 0 or stride % array.itemsize for stride in array.strides):
             return None
         start = address_of(array)
         end = start + array.itemsize + sum((extent - 1) * stride for extent, stride in zip(array.shape, array.strides))
-        for found in self._ranges.values():
+        for found in self._found().values():
             if found.address <= start and end <= found.address + found.size and found.dtype == dtype:
                 return None if (start - found.address) % array.itemsize else found
         return None
+
+    def _found(self) -> Dict[int, Range]:
+        for name, of_type, memory in self._shown:
+            if memory.nbytes > 0:
+                address = address_of(memory)
+                self._ranges[address] = Range(name, of_type, address, memory.nbytes)
+        self._shown.clear()
+        return self._ranges
 
 
 def piece(name: str, found: Range, array: np.ndarray) -> dict:

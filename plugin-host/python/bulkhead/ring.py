@@ -17,12 +17,13 @@ import struct
 import threading
 import time
 from collections import deque
-from typing import Any, Deque, Generator, List, Optional, Tuple, Union
+from typing import Any, Deque, Generator, List, Optional, Sequence, Tuple, Union
 
 import zmq
 
 from bulkhead import wire
 from bulkhead.ring_memory import Segment, available, check_segment, is_ring_size, make_segment
+from bulkhead.ring_records import frames_at, record_of
 
 CAPABILITY = "ring"
 RING_BYTES = 1 << 20
@@ -31,8 +32,7 @@ _GREETING = b"bulkring 1"
 _HEAD, _TAIL = 64 // 8, 128 // 8
 _SPACE_ASKS, _SLEEPS = 72 // 4, 136 // 4
 _WORD = 0xFFFFFFFF
-_TWO_WORDS = struct.Struct("<II")
-_PADDING = [bytes(-size % 8) for size in range(8)]
+_SNDMORE = int(zmq.SNDMORE)  # an enum is slow
 _IMPOSSIBLE_HEAD = "the peer's ring has an impossible head"
 
 
@@ -100,20 +100,14 @@ class RingSocket:
     def send(self, part: Any, flags: int = 0, copy: bool = True) -> None:
         """Queues a frame, which may change afterwards, and with the last one its message; PeerGone."""
         del copy
-        frame = part if type(part) is bytes else bytes(part)
-        if flags & zmq.SNDMORE or self._parts:
-            self._parts.append(frame)
-            if flags & zmq.SNDMORE:
-                return
+        self._parts.append(part if type(part) is bytes else bytes(part))
+        if not flags & _SNDMORE:
             parts, self._parts = self._parts, []
-            lengths = struct.pack(f"<{len(parts) + 1}I", len(parts), *map(len, parts))
-            record = b"".join([lengths, *parts])
-            record += _PADDING[len(record) % 8]
-        else:
-            parts = [frame]
-            record = _TWO_WORDS.pack(1, len(frame)) + frame + _PADDING[len(frame) % 8]
-        if len(parts) > wire.MAX_FRAMES or max(map(len, parts)) > wire.MAX_FRAME:
-            raise ValueError(f"a message of {len(record)} bytes is over the limits")
+            self.send_message(parts)
+
+    def send_message(self, parts: Sequence[bytes]) -> None:
+        """Queues a message of these frames; PeerGone."""
+        record = record_of(parts)
         if self._gone:
             raise PeerGone("the peer has gone")
         if self._outbox:
@@ -157,6 +151,10 @@ class RingSocket:
                 self._flush()
             if not self._fall_asleep():
                 return None
+
+    def has_news(self) -> bool:
+        """Whether the peer has put in more than was taken out: for who would rather look again than sleep."""
+        return self._peer is not None and self._peer.longs[_HEAD] != self._tail
 
     def getsockopt(self, option: int) -> int:
         """zmq.EVENTS: a send never waits, and whether there is something to receive only receive() finds out."""
@@ -262,12 +260,12 @@ class RingSocket:
             seen = self._peer_head - self._tail
             if seen < 8:  # no record is shorter, and the first words of one never lie across the end
                 return None
-            count, length = _TWO_WORDS.unpack_from(self._peer.ring, self._tail & self._peer.mask)
-            size = 8 + length + -length % 8
-            if count == 1 and size <= seen and length <= wire.MAX_FRAME:
-                frame = self._copy(self._tail + 8, length)
+            at = self._tail & self._peer.mask
+            found = frames_at(self._peer.ring, at, min(seen, self._peer.size - at))
+            if found is not None:
+                frames, size = found
                 self._tail += size
-                return [frame]
+                return frames
             self._partial = self._read_record()
         try:
             next(self._partial)
