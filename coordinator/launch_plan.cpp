@@ -48,8 +48,7 @@ void add_worker(Variables& variables, const LaunchPlan& plan, const ProcessKey& 
   variables["NODE_RANK"] = variables["GROUP_RANK"] = "0";
   variables["MASTER_ADDR"] = plan.master_addr;
   variables["MASTER_PORT"] = std::to_string(plan.master_port);
-  const std::int64_t threads = std::max<std::int64_t>(1, plan.cores / plan.ranks);
-  variables.emplace("OMP_NUM_THREADS", std::to_string(threads));  // unless the user set it
+  variables.emplace("OMP_NUM_THREADS", std::to_string(threads_per_rank(plan)));  // unless the user set it
 }
 
 void add_host(Variables& variables, const LaunchPlan& plan, const ProcessKey& key) {
@@ -65,6 +64,19 @@ void add_host(Variables& variables, const LaunchPlan& plan, const ProcessKey& ke
 }
 
 }  // namespace
+
+std::int64_t threads_per_rank(const LaunchPlan& plan) {
+  const Variables given = variables_of(plan.environment);
+  const auto found = given.find("OMP_NUM_THREADS");
+  const std::int64_t said = found == given.end() ? 0 : std::atoll(found->second.c_str());
+  return said > 0 ? said : std::max<std::int64_t>(1, plan.cores / plan.ranks);
+}
+
+bool has_cores_to_spare(const LaunchPlan& plan) {
+  std::int64_t wanted = plan.ranks * threads_per_rank(plan);
+  for (const PluginConfig& plugin : plan.plugins) wanted += plugin.scope == "rank" ? plan.ranks : 1;
+  return wanted <= plan.cores;
+}
 
 std::string process_name(const LaunchPlan& plan, const ProcessKey& key) {
   const std::string rank = std::to_string(key.rank);

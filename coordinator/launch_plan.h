@@ -31,6 +31,13 @@ struct LaunchPlan {
   std::vector<std::string> environment;  // ours, "KEY=value"; what we set replaces it
 };
 
+// OMP_NUM_THREADS of a rank: what the environment says, else its share of the
+// cores.
+std::int64_t threads_per_rank(const LaunchPlan& plan);
+// Whether compute threads and plugin processes have a core each, so that one of
+// them may spin.
+bool has_cores_to_spare(const LaunchPlan& plan);
+
 // "worker-0", "host-early-0": the process in logs and messages.
 std::string process_name(const LaunchPlan& plan, const ProcessKey& key);
 std::filesystem::path log_path(const LaunchPlan& plan, const ProcessKey& key);

@@ -114,6 +114,15 @@ std::vector<KeySpec> make_plugin_keys() {
                   "memory; or, as between machines, through a socket with tensors byte by byte",
        .defaults = always("auto"),
        .choices = {"auto", "socket"}},
+      {.key = "spin",
+       .kind = KeyKind::kInteger,
+       .slot = PLUGIN(spin_us),
+       .meaning =
+           "how long the process and its ranks go on looking for messages before they sleep: spares a "
+           "call its wake-ups, for CPU time; only where compute threads and plugin processes have a CPU each",
+       .unit = "microseconds",
+       .defaults = always("0"),
+       .range = from_to(0, 50)},
       {.key = "python",
        .kind = KeyKind::kInterpreter,
        .slot = PLUGIN(python),

@@ -118,7 +118,7 @@ RunSession::RunSession(Parts parts)
       guard_(std::move(parts.guard)),
       console_(STDOUT_FILENO, file_.config, step_of(place_.resume)) {
   CoordinatorOptions coordinator;
-  coordinator.config = file_.config;
+  coordinator.config = config_here();
   coordinator.ranks = options_.ranks;
   coordinator.max_restarts = options_.max_restarts;
   coordinator.grace = options_.grace;
@@ -129,6 +129,19 @@ RunSession::RunSession(Parts parts)
   coordinator_ = std::make_unique<Coordinator>(loop_, std::move(coordinator), hooks());
 }
 
+// The run file's, but for what this machine has no room for.
+RunConfig RunSession::config_here() const {
+  RunConfig config = file_.config;
+  if (has_cores_to_spare(launch_plan())) return config;
+  for (PluginConfig& plugin : config.plugins) {
+    if (std::exchange(plugin.spin_us, 0) == 0) continue;
+    spdlog::warn(
+        "plugins.{}.spin is not obeyed: compute threads and plugin processes do not have a CPU each here",
+        plugin.name);
+  }
+  return config;
+}
+
 LaunchPlan RunSession::launch_plan() const {
   return {.paths = paths_,
           .plugins = file_.config.plugins,
@@ -136,7 +149,7 @@ LaunchPlan RunSession::launch_plan() const {
           .cores = static_cast<int>(std::max<std::size_t>(1, allowed_cpus().size())),
           .logs = logs_of(options_, place_.directory),
           .run_folder = fs::absolute(options_.run_file).parent_path(),
-          .endpoint = listener_->endpoint(),
+          .endpoint = listener_ ? listener_->endpoint() : "",
           .secret = secret_,
           .master_addr = options_.master_addr,
           .master_port = options_.master_port,
@@ -181,7 +194,7 @@ Result<RunConfig> RunSession::reconfigure(PluginId plugin, const Value& changes)
   file_ = std::move(*file);
   if (place_.fresh) warn_if_failed(place_.directory.write_run_yaml(file_.resolved_yaml));
   console_.configure(file_.config);
-  return file_.config;
+  return config_here();
 }
 
 int RunSession::run() {

@@ -42,6 +42,7 @@ class RunSession {
   explicit RunSession(Parts parts);
   CoordinatorHooks hooks();
   LaunchPlan launch_plan() const;
+  RunConfig config_here() const;
   Result<RunConfig> reconfigure(PluginId plugin, const Value& changes);
   void cut_back(const std::string& checkpoint);
   void signalled();

@@ -149,6 +149,7 @@ void PluginHost::on(const Load& load) {
     return;
   }
   runner_ = std::move(std::get<std::unique_ptr<HookRunner>>(loading));
+  spin_ = std::chrono::microseconds(load.config.spin_us);
   state_ = State::kLoaded;
   spdlog::info("loaded {} ({}) from {}", runner_->traits().class_name, runner_->traits().language,
                load.config.file);
@@ -236,6 +237,7 @@ void PluginHost::use(const std::vector<std::string>& agreed) {
     Result<std::unique_ptr<Channel>> ring = ring_connect(loop_, worker_path_ + ".ring");
     if (!ring) return finish(kExitOwnError, ring.error().message);
     data_ = std::move(*ring);
+    loop_.spin_for(spin_);
     listen_to_worker();
   }
   if (places_) data_->share(&*places_);

@@ -101,6 +101,7 @@ class PluginHost {
   std::uint64_t stale_ = 0;  // messages dropped for their generation
 
   std::unique_ptr<HookRunner> runner_;
+  Duration spin_{0};
   std::unique_ptr<Channel> control_;
   Generation coordinator_;
 

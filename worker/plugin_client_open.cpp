@@ -49,7 +49,13 @@ PluginClient::PluginClient(EventLoop& compute, EventLoop& loop, Options options,
   for (const Phase phase : {Phase::kTrain, Phase::kValidate, Phase::kTest}) prefetch_[phase];
   make_chains(routes, options.samples);
   warn_of_idle_hooks(routes, options.samples);
-  on_loop([&] { open(options, routes, restored, tell_coordinator); });
+  std::int64_t spin_us = 0;
+  for (const PluginRoute& route : routes) spin_us = std::max(spin_us, route.config.spin_us);
+  compute_.spin_for(std::chrono::microseconds(spin_us));
+  on_loop([&] {
+    loop_.spin_for(std::chrono::microseconds(spin_us));
+    open(options, routes, restored, tell_coordinator);
+  });
 }
 
 // Loop thread, while the constructor waits.

@@ -22,9 +22,10 @@ class StepTimes {
   std::size_t next_ = 0;
 };
 
-// Blocks of steps by turns with and without the step hooks of plugins, so that
-// scripts/bench/hooks compares like with like: within one process, on the same
-// memory, moments apart.  Never in a run that is for its own sake.
+// Blocks of steps by turns with and without the plugins' step hooks and
+// transforms of batches, so that scripts/bench/hooks and transforms compare
+// like with like: within one process, on the same memory, moments apart.  Never
+// in a run that is for its own sake.
 struct QuietBlocks {
   std::int64_t steps = 0;  // in a block; 0: there are none
 

@@ -45,7 +45,7 @@ bool TrainingLoop::take_up(std::vector<PendingBatch> batches) {
 }
 
 void TrainingLoop::submit_transforms(std::size_t stage, std::int64_t step) {
-  if (step >= epoch_end_step()) return;
+  if (step >= epoch_end_step() || parts_.quiet.is_quiet(step)) return;
   for (std::int64_t micro = 0; micro < plan_.accumulate_of(step); ++micro) {
     std::optional<RawBatch> raw;
     if (stage == 0) {
@@ -58,6 +58,7 @@ void TrainingLoop::submit_transforms(std::size_t stage, std::int64_t step) {
 }
 
 void TrainingLoop::want_batches(std::int64_t step) {
+  if (parts_.quiet.is_quiet(step)) return;
   for (std::int64_t micro = 0; micro < plan_.accumulate_of(step); ++micro)
     plugins_.want_batch({Phase::kTrain, step, micro});
 }
@@ -87,7 +88,7 @@ RawBatch TrainingLoop::raw_input(Phase phase, Split split, std::vector<std::int6
 Result<TensorBatch> TrainingLoop::next_batch(std::int64_t step, std::int64_t micro, bool& skip,
                                              RankReport& report) {
   const auto raw = [&] { return raw_batch(step, micro); };
-  if (prefetch_.empty()) return raw();
+  if (prefetch_.empty() || parts_.quiet.is_quiet(step)) return raw();
   TakenBatch taken = plugins_.take({Phase::kTrain, step, micro});
   if (taken.dead_letter) ++state_.dead_lettered;
   return usable(std::move(taken), plugins_.last_hook(Phase::kTrain), raw, skip, report);

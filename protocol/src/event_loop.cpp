@@ -83,6 +83,7 @@ struct EventLoop::Handle::State {
   std::map<std::uint64_t, std::shared_ptr<Watch>> sockets;  // those of ZeroMQ
   std::multimap<TimePoint, Timer> timers;
   bool stopping = false;
+  Duration spin{0};
   // Kept from turn to turn so that a turn allocates nothing; each turn takes
   // them out, for a task may run the loop itself.
   std::vector<Task> spare_tasks;
@@ -127,8 +128,17 @@ struct EventLoop::Handle::State {
   bool wait(TimePoint until, bool may_wait, std::vector<std::uint64_t>& due) {
     if (may_wait && until != TimePoint::max()) set_clock(until);
     std::array<epoll_event, kEventsPerTurn> events;
-    const int count = ::epoll_wait(epoll.get(), events.data(), kEventsPerTurn, may_wait ? -1 : 0);
-    CHECK(count >= 0 || errno == EINTR, std::strerror(errno));
+    const auto look = [&](int timeout) {
+      const int found = ::epoll_wait(epoll.get(), events.data(), kEventsPerTurn, timeout);
+      CHECK(found >= 0 || errno == EINTR, std::strerror(errno));
+      return found;
+    };
+    int count = look(may_wait && spin == Duration{0} ? -1 : 0);
+    if (may_wait && spin > Duration{0}) {
+      const TimePoint sleep_at = steady_clock().now() + spin;
+      while (count == 0 && steady_clock().now() < sleep_at) count = look(0);
+      if (count == 0) count = look(-1);
+    }
     bool woke = false;
     for (int i = 0; i < count; ++i) {
       const std::uint64_t id = events[static_cast<std::size_t>(i)].data.u64;
@@ -248,6 +258,11 @@ EventLoop::Handle EventLoop::call_at(TimePoint when, Task task) {
   const std::uint64_t id = state_->next_id++;
   state_->timers.emplace(when, Timer{id, std::move(task)});
   return {state_, id};
+}
+
+void EventLoop::spin_for(Duration spin) {
+  CHECK(in_loop());
+  state_->spin = std::clamp(spin, Duration{0}, Duration{kMaxSpin});
 }
 
 void EventLoop::stop() {

@@ -41,18 +41,11 @@ Status check_bell(const UniqueFd& bell) {
   return ok_status();
 }
 
-void pause_briefly() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
-
 class RingChannel final : public BaseChannel {
  public:
   // `own` has been begun, and the peer has been sent it and the bell.
-  RingChannel(EventLoop& loop, UniqueFd socket, RingOptions options, Mapping own, UniqueFd bell)
+  RingChannel(EventLoop& loop, UniqueFd socket, Mapping own, UniqueFd bell)
       : BaseChannel(loop),
-        options_(options),
         socket_(std::move(socket)),
         own_(std::move(own)),
         bell_(std::move(bell)),
@@ -173,9 +166,8 @@ class RingChannel final : public BaseChannel {
       Result<bool> news = reader_->look();
       if (news && !*news) {
         give_back();
-        news = spin();
+        news = reader_->fall_asleep();
       }
-      if (news && !*news) news = reader_->fall_asleep();
       if (!news) return end(news.error());
       if (!*news) return;
     }
@@ -187,24 +179,12 @@ class RingChannel final : public BaseChannel {
     if (reader_->give_back()) ring_bell(peer_bell_);
   }
 
-  Result<bool> spin() {
-    if (options_.spin.count() == 0) return false;
-    const auto until = std::chrono::steady_clock::now() + options_.spin;
-    do {
-      for (int i = 0; i < 16; ++i) pause_briefly();
-      const Result<bool> news = reader_->look();
-      if (!news || *news) return news;
-    } while (std::chrono::steady_clock::now() < until);
-    return false;
-  }
-
   void release() override {
     socket_watch_.reset();
     bell_watch_.reset();
     socket_.reset();  // what tells the peer
   }
 
-  const RingOptions options_;
   UniqueFd socket_;
   Mapping own_;
   UniqueFd bell_;  // rung by the peer
@@ -227,7 +207,6 @@ class RingChannel final : public BaseChannel {
 Result<std::unique_ptr<Channel>> ring_channel(EventLoop& loop, UniqueFd socket, RingOptions options) {
   CHECK(loop.in_loop());
   CHECK(is_ring_size(options.bytes), std::to_string(options.bytes));
-  options.spin = std::clamp(options.spin, std::chrono::microseconds{0}, kMaxRingSpin);
   Result<SealedMemory> memory = make_sealed_memory("bulkhead-ring", kRingHeaderBytes + options.bytes);
   if (!memory) return memory.error();
   UniqueFd bell(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -236,8 +215,8 @@ Result<std::unique_ptr<Channel>> ring_channel(EventLoop& loop, UniqueFd socket, 
   begin_ring(memory->writable.data(), options.bytes);
   const std::array passed{memory->fd.get(), bell.get()};
   if (const Status sent = send_fds(socket.get(), kGreeting, passed); !sent) return sent.error();
-  return std::unique_ptr<Channel>(std::make_unique<RingChannel>(
-      loop, std::move(socket), options, std::move(memory->writable), std::move(bell)));
+  return std::unique_ptr<Channel>(
+      std::make_unique<RingChannel>(loop, std::move(socket), std::move(memory->writable), std::move(bell)));
 }
 
 }  // namespace bulkhead

@@ -1,5 +1,5 @@
 """What a call of a plugin in another process costs, side by side: a C++ host, a Python host with numpy, one with torch,
-the first two through a socket, as between machines, and the same done with what people use instead: cppzmq with the
+the first two through a socket, as between machines, and spinning for 50 us before they sleep, and the same done with what people use instead: cppzmq with the
 tensor as a frame, gRPC, a DataLoader (one way: its worker gets an index and sends a tensor), a Ray actor, iceoryx.  A
 call carries a float32 tensor, to each element of which the other process adds one; the first and the last that come
 back are checked.
@@ -26,7 +26,8 @@ import side_by_side
 
 BUILT = side_by_side.ROOT / "build/release/tests/bench"
 PEERS = side_by_side.ROOT / "tests/bench/peers"
-OURS = ["bulkhead-cpp", "bulkhead-py", "bulkhead-py-torch", "bulkhead-cpp-socket", "bulkhead-py-socket", "zmq-inline"]
+OURS = ["bulkhead-cpp", "bulkhead-py", "bulkhead-py-torch", "bulkhead-cpp-socket", "bulkhead-py-socket",
+        "bulkhead-cpp-spin", "bulkhead-py-spin", "zmq-inline"]
 PROGRAMS = {"grpc-cpp": BUILT / "bench_grpc", "iceoryx": BUILT / "bench_iceoryx"}
 MODULES = {"dataloader": PEERS / "dataloader.py", "ray": PEERS / "ray_actor.py"}
 CASES = [*OURS, "grpc-cpp", "dataloader", "ray", "iceoryx"]

@@ -2,8 +2,7 @@
 slow Python observer; and how long each kind of hook takes from being sent to being answered.
 
 One rank with one compute thread, the other cores free, steps of about 10 ms (--width changes them).  In each run blocks
-of steps with and without the plugins' step hooks take turns (BULKHEAD_BENCH_QUIET_STEPS), and the ratio is that of their
-median steps: two runs of the same file differ by more than a plugin costs.  "no plugins" shows what the method itself
+of steps with and without the plugins' step hooks take turns (side_by_side.with_and_without).  "no plugins" shows what the method itself
 finds where there is nothing.  The saturated case gives every core a rank, so hosts and ranks share them; it is reported,
 there is no goal for it.
 """
@@ -88,7 +87,7 @@ def main() -> None:
     parser = side_by_side.parser(__doc__.split("\n")[0], rounds=3)
     parser.add_argument("--width", type=int, default=768, help="of the network: sets the step time (default 768)")
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--block", type=int, default=25, help="steps with the plugins, then as many without")
+    side_by_side.add_block(parser)
     parser.add_argument("--saturated", action="store_true", help="a rank on every core as well")
     options = parser.parse_args()
     every = {**CASES, **KINDS}
@@ -96,14 +95,21 @@ def main() -> None:
     def measure(ranks: int):
         def one(case: str, directory: Path) -> dict:
             text = run_file(case, every[case], directory, options.width, options.steps)
-            environment = {"OMP_NUM_THREADS": "1", "BULKHEAD_BENCH_QUIET_STEPS": str(options.block)}
+            environment = {"OMP_NUM_THREADS": "1", **side_by_side.taking_turns(options.block)}
             return side_by_side.run(text, "bench", directory, ranks, environment)
 
         return one
 
-    lines = compare(list(CASES), options, 1, measure(1))
+    def compared(cases: list, ranks: int) -> list:
+        results = side_by_side.in_turns(cases, options.rounds, measure(ranks))
+        label = "" if ranks == 1 else f" ({ranks} ranks)"
+        parameters = {"ranks": ranks, "width": options.width, "steps": options.steps}
+        named = {case + label: summaries for case, summaries in results.items()}
+        return side_by_side.with_and_without("hooks", named, **parameters)
+
+    lines = compared(list(CASES), 1)
     if options.saturated:
-        lines += compare(list(CASES)[:4], options, os.cpu_count() or 1, measure(os.cpu_count() or 1))
+        lines += compared(list(CASES)[:4], os.cpu_count() or 1)
     queueing = side_by_side.in_turns(["queue an event"], options.rounds, lambda *_: queued())["queue an event"]
     for name, case in (("with_next_us", "with the next"), ("now_us", "and wake the loop")):
         values = [measured[name] for measured in queueing]
@@ -121,19 +127,6 @@ def queued() -> dict:
     program = side_by_side.ROOT / "build/release/tests/bench/bench_events"
     ended = subprocess.run([program, "1"], capture_output=True, text=True, check=True, timeout=60)
     return json.loads(ended.stdout)
-
-
-def compare(cases: list, options, ranks: int, measure) -> list:
-    results = side_by_side.in_turns(cases, options.rounds, measure)
-    parameters = {"ranks": ranks, "width": options.width, "steps": options.steps}
-    label = "" if ranks == 1 else f" ({ranks} ranks)"
-    lines = []
-    for case, summaries in results.items():
-        steps = [summary["step_ms"]["p50"] for summary in summaries]
-        ratios = [step / summary["quiet_step_ms"]["p50"] for step, summary in zip(steps, summaries)]
-        lines.append(side_by_side.line("hooks", case + label, "step", "ms", steps, **parameters))
-        lines.append(side_by_side.line("hooks", case + label, "ratio", "", ratios, **parameters))
-    return lines
 
 
 if __name__ == "__main__":

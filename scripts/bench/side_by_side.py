@@ -67,6 +67,27 @@ def line(bench: str, case: str, metric: str, unit: str, values: Sequence[float],
     return {"bench": bench, "case": case, "metric": metric, "unit": unit, **statistics_of(values), **parameters}
 
 
+def add_block(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--block", type=int, default=25, help="steps with the plugins, then as many without")
+
+
+def taking_turns(block: int) -> Dict[str, str]:
+    """The environment of a run in which blocks of steps with and without the plugins' step hooks and transforms of
+    batches take turns: two runs of the same file differ by more than a plugin costs."""
+    return {"BULKHEAD_BENCH_QUIET_STEPS": str(block)}
+
+
+def with_and_without(bench: str, results: Dict[str, List[dict]], **parameters: object) -> List[dict]:
+    """Of such runs' summaries by case: the median step with plugins, and its ratio to that without."""
+    lines = []
+    for case, summaries in results.items():
+        steps = [summary["step_ms"]["p50"] for summary in summaries]
+        ratios = [step / summary["quiet_step_ms"]["p50"] for step, summary in zip(steps, summaries)]
+        lines.append(line(bench, case, "step", "ms", steps, **parameters))
+        lines.append(line(bench, case, "ratio", "", ratios, **parameters))
+    return lines
+
+
 def show(lines: Sequence[dict], as_json: bool, note: str = "") -> None:
     if as_json:
         for entry in lines:

@@ -8,8 +8,8 @@
 // of a rank's chain it is given a tensor of 4 KiB and more to keep, and changes
 // it where it lies.  The first and the last element that come back are checked.  CASE: bulkhead-cpp,
 // bulkhead-py, bulkhead-py-torch (the host's Python is $BULKHEAD_BENCH_PYTHON, which then must have torch),
-// each with -socket behind it for `transport: socket`, and zmq-inline (cppzmq as it is: three frames there,
-// three back).
+// each with -socket behind it for `transport: socket` or with -spin for `spin: 50`, and zmq-inline (cppzmq as
+// it is: three frames there, three back).
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -29,13 +29,15 @@ namespace {
 // ----- bulkhead -----
 
 PluginConfig add_one(std::string name) {
-  constexpr std::string_view kSocket = "-socket";
+  const auto drop = [&name](std::string_view end) {
+    const bool found = name.ends_with(end);
+    if (found) name.resize(name.size() - end.size());
+    return found;
+  };
   PluginConfig config;
   config.name = "add_one";
-  if (name.ends_with(kSocket)) {
-    config.transport = "socket";
-    name.resize(name.size() - kSocket.size());
-  }
+  if (drop("-socket")) config.transport = "socket";
+  if (drop("-spin")) config.spin_us = 50;
   const bool is_native = name == "bulkhead-cpp";
   config.language = is_native ? "cpp" : "python";
   config.file = is_native ? BULKHEAD_BUILD_DIR "/tests/bench/add_one.so"

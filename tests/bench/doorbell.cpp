@@ -140,12 +140,6 @@ Measured measure_channel(std::string_view metric, double seconds, EventLoop& loo
 
 // ----- Both sides of each case -----
 
-RingOptions ring_options(std::string_view name) {
-  RingOptions options;
-  if (name == "ring-spin") options.spin = kMaxRingSpin;
-  return options;
-}
-
 int serve_channel(EventLoop& loop, Channel& channel, bool calls) {
   const Message reply = reply_message();
   channel.start({[&](const Message& message) { channel.send(calls ? reply : message); },
@@ -175,13 +169,14 @@ int serve(std::string_view name, std::string_view placement, const std::string& 
   place(placement);
   if (name == "zmq-inline") return serve_raw(endpoint);
   EventLoop loop;
+  if (name == "ring-spin") loop.spin_for(EventLoop::kMaxSpin);
   if (name == "zeromq-channel") {
     auto channel = connect_channel(loop, endpoint);
     CHECK(channel.ok());
     (*channel)->send(Heartbeat{});
     return serve_channel(loop, **channel, false);
   }
-  auto channel = ring_connect(loop, endpoint, ring_options(name));
+  auto channel = ring_connect(loop, endpoint);
   CHECK(channel.ok());
   return serve_channel(loop, **channel, name == "ring-call");
 }
@@ -231,6 +226,7 @@ Measured run_case(std::string_view metric, const std::string& name, const std::s
   place(placement);
   if (name == "zmq-inline") return measure_raw(metric, seconds, endpoint, start_peer);
   EventLoop loop;
+  if (name == "ring-spin") loop.spin_for(EventLoop::kMaxSpin);
   std::unique_ptr<Channel> channel;
   if (name == "zeromq-channel") {
     const auto listener = listen_channel(loop, endpoint, {.one_peer = true},
@@ -243,8 +239,7 @@ Measured run_case(std::string_view metric, const std::string& name, const std::s
     return measured;
   }
   const auto listener =
-      ring_listen(loop, path, ring_options(name),
-                  [&](Result<std::unique_ptr<Channel>> from) { channel = *std::move(from); });
+      ring_listen(loop, path, {}, [&](Result<std::unique_ptr<Channel>> from) { channel = *std::move(from); });
   CHECK(listener.ok());
   start_peer();
   loop.run_until([&] { return channel != nullptr; });

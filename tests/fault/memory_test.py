@@ -51,3 +51,35 @@ def test_hosts_that_die_with_memory_in_their_hands_change_nothing(runs):
     run = runs.finish(config(*entries(1)))
     assert_as_if_nothing_happened(run, whole)
     assert len(run.events("crash")) == 6
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_batch_given_away_and_half_changed_is_made_again(runs, ranks):
+    def entries(times):
+        return config(
+            plugin("tenant:DiesHalfway", given={"steps": [2, 3, 21, 40], "times": times}, restarts=9, transport="auto"),
+            plugin("wander:Wander"),
+        )
+
+    whole = runs.finish(entries(0), ranks)
+    run = runs.finish(entries(1), ranks)
+    assert_as_if_nothing_happened(run, whole)
+    assert len(run.events("crash")) == 4 * ranks
+    for rank in range(ranks):
+        assert int((run.directory / f"in_place-{rank}").read_text()) > 50, "it is the rank's memory that it changes"
+
+
+@pytest.mark.parametrize("policy", ["identity", "skip"])
+def test_a_batch_given_away_that_kills_for_good_is_what_it_was(runs, policy):
+    """Trained on unchanged, or left out and kept: as if the plugin had died before it touched anything."""
+
+    def run(before):
+        given = {"steps": [11], "times": 2, "before": before}
+        return runs.finish(
+            config(plugin("tenant:DiesHalfway", given=given, restarts=9, on_poison=policy, transport="auto"))
+        )
+
+    halfway, untouched = run(before=False), run(before=True)
+    assert weights(halfway) == weights(untouched)
+    kept = [next((run.directory / "dead_letters").glob("*.safetensors")) for run in (halfway, untouched)]
+    assert kept[0].read_bytes() == kept[1].read_bytes()

@@ -91,7 +91,8 @@ inline Ends join_small_ring(EventLoop& loop, const TemporaryDirectory& directory
 }
 
 inline Ends join_spinning_ring(EventLoop& loop, const TemporaryDirectory& directory, const Message& first) {
-  return join_rings(loop, directory, first, {.spin = std::chrono::microseconds(20)});
+  loop.spin_for(std::chrono::microseconds(20));
+  return join_ring(loop, directory, first);
 }
 
 // Another process passes on what it gets from either end: each of the rings is

@@ -27,9 +27,10 @@ namespace bulkhead {
 class RealHost {
  public:
   // Returns when the plugin is ready to be called.  `config`: name, language,
-  // file, class_name, with, transport.  `python`: the host's interpreter.
+  // file, class_name, with, transport, spin_us.  `python`: the host's interpreter.
   RealHost(EventLoop& loop, Arena& arena, PluginConfig config, std::string python = BULKHEAD_PYTHON)
       : loop_(loop), arena_(arena), config_(std::move(config)) {
+    loop_.spin_for(std::chrono::microseconds(config_.spin_us));
     std::unique_ptr<Channel> control;
     auto listener = listen_channel(loop_, endpoint("control"), {.one_peer = true},
                                    [&](std::unique_ptr<Channel> peer) { control = std::move(peer); });

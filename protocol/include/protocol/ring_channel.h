@@ -7,7 +7,6 @@
 // channel with kMalformed.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -25,13 +24,7 @@ struct RingOptions {
   // Of the ring that this side sends through: a power of two from 4 KiB to
   // 64 MiB.  Larger messages pass in pieces; a small ring costs wake-ups.
   std::size_t bytes = std::size_t{1} << 20;
-
-  // How long to look for the next message before sleeping; at most 50 us.  It
-  // takes some 50 us off a call between idle CPUs, and adds 100 us where both
-  // processes share one: only where cores are to spare.
-  std::chrono::microseconds spin{0};
 };
-inline constexpr std::chrono::microseconds kMaxRingSpin{50};
 
 // Over a connected socket (local_socket.h).  Messages sent before the peer's
 // descriptors have come are kept.  kUnavailable where there is no memory or the

@@ -40,10 +40,15 @@ std::pair<std::unique_ptr<Channel>, std::unique_ptr<Channel>> ring_pair(EventLoo
 
 TEST(RingChannel, JoinsLoopsOnTwoThreads) {
   constexpr std::int64_t kCount = 20'000;
-  for (const RingOptions options :
-       {RingOptions{.bytes = 4096}, RingOptions{}, RingOptions{.spin = kMaxRingSpin}}) {
+  struct Kind {
+    RingOptions options;
+    Duration spin{0};
+  };
+  for (const Kind& kind : {Kind{{.bytes = 4096}}, Kind{}, Kind{.options = {}, .spin = EventLoop::kMaxSpin}}) {
     EventLoop here, there;
-    auto [near, far] = ring_pair(here, there, options);
+    here.spin_for(kind.spin);
+    there.spin_for(kind.spin);
+    auto [near, far] = ring_pair(here, there, kind.options);
     std::thread thread([&there, far = std::move(far)]() mutable {
       far->start({[&](const Message& message) { far->send(message); },
                   [&](const Error&) {

@@ -55,6 +55,18 @@ TEST(LaunchPlan, KeepsTheUsersThreadCountForWorkers) {
   EXPECT_TRUE(has(child_options(own, {Role::kHost, PluginId(1), 0, Generation(1)}), "OMP_NUM_THREADS=1"));
 }
 
+TEST(LaunchPlan, CountsCoresThatNobodyComputesOn) {
+  LaunchPlan shared = plan();
+  shared.environment.push_back("OMP_NUM_THREADS=2");
+  EXPECT_TRUE(has_cores_to_spare(shared)) << "4 threads and 4 processes on 8 cores";
+  shared.cores = 7;
+  EXPECT_FALSE(has_cores_to_spare(shared));
+  shared.plugins[0].scope = "job";
+  EXPECT_TRUE(has_cores_to_spare(shared)) << "one process for all ranks";
+  shared.environment.pop_back();
+  EXPECT_FALSE(has_cores_to_spare(shared)) << "3 threads a rank where nobody says how many";
+}
+
 TEST(LaunchPlan, StartsAPythonHostWithThePluginsInterpreter) {
   const auto options = child_options(plan(), {Role::kHost, PluginId(0), 1, Generation(2)});
   EXPECT_EQ(options.argv, (std::vector<std::string>{"/venv/bin/python", "-m", "bulkhead.host"}));

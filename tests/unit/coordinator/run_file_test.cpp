@@ -90,6 +90,7 @@ TEST_F(GoodRunFile, ReadsEveryKeyOfAPlugin) {
     check: finite
     limits: {memory: 2GiB, cpu: 2, open_files: 256}
     transport: socket
+    spin: 20
     python: ./python
 )"));
   ASSERT_EQ(config.plugins.size(), 1U);
@@ -112,6 +113,7 @@ TEST_F(GoodRunFile, ReadsEveryKeyOfAPlugin) {
   EXPECT_EQ(plugin.limits.cpu, 2);
   EXPECT_EQ(plugin.limits.open_files, 256);
   EXPECT_EQ(plugin.transport, "socket");
+  EXPECT_EQ(plugin.spin_us, 20);
   EXPECT_EQ(plugin.python, (folder() / "python").string());
 }
 
