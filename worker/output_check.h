@@ -41,7 +41,23 @@ std::string check_finite(const Batch& output);
 // rely on that.
 std::string readable(const std::string& text);
 
-// Names, types and shapes without the bytes.
-Batch schema_of(const Batch& batch);
+// What the good outputs of one transform were like (protocol/README.md, rule 10).
+class GoodOutputs {
+ public:
+  // Empty, or one sentence: before the first good one names and types are the
+  // input's, then those of the last; and for an input whose shapes it has had
+  // before, the shapes that it gave then, unless `lengths_vary`.
+  std::string check(const Batch& input, const Batch& output, bool lengths_vary) const;
+  void accept(const Batch& input, const Batch& output, bool lengths_vary);
+
+ private:
+  struct Pair {
+    Batch input;  // without bytes, as the output
+    Batch output;
+  };
+  const Pair* like(const Batch& input) const;
+
+  std::vector<Pair> pairs_;  // by the input's shapes, the newest last
+};
 
 }  // namespace bulkhead

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "output_check.h"
 #include "protocol/clock.h"
 #include "protocol/hooks.h"
 #include "protocol/messages.h"
@@ -222,7 +223,7 @@ class PluginStream {
   std::optional<Blob> snapshot_;
   std::size_t calls_since_snapshot_ = 0;
   std::size_t bytes_since_snapshot_ = 0;
-  std::map<std::string, Batch> last_good_;  // by hook, schema only
+  std::map<std::string, GoodOutputs> good_outputs_;  // by hook
   std::string give_up_reason_;
 
   PluginReport report_;

@@ -72,7 +72,6 @@ bool PluginStream::transform_reply(Entry& entry, Reply& reply) {
     pieces = Error{ErrorCode::kMalformed, reply.hook + " has no pieces to give"};
   }
   Result<Batch> output = assemble_output(made ? Batch{} : entry.call.batch, reply.batch, reply.kept);
-  const auto good = last_good_.find(reply.hook);
   std::string refused;
   if (!pieces.ok()) {
     refused = pieces.error().message;
@@ -83,9 +82,7 @@ bool PluginStream::transform_reply(Entry& entry, Reply& reply) {
   } else if (made) {
     refused = check_made(*output);
   } else {
-    const bool known = good != last_good_.end();
-    const bool with_shapes = known && !options_.lengths_vary;
-    refused = check_schema(known ? good->second : entry.call.batch, *output, with_shapes);
+    refused = good_outputs_[reply.hook].check(entry.call.batch, *output, options_.lengths_vary);
   }
   if (refused.empty() && route_.config.check_finite) refused = check_finite(*output);
   if (!refused.empty()) {
@@ -97,7 +94,9 @@ bool PluginStream::transform_reply(Entry& entry, Reply& reply) {
     return false;
   }
   entry.outcome.batch = std::move(*output);
-  if (entry.hook->kind == HookKind::kTransform) last_good_[reply.hook] = schema_of(entry.outcome.batch);
+  if (entry.hook->kind == HookKind::kTransform) {
+    good_outputs_[reply.hook].accept(entry.call.batch, entry.outcome.batch, options_.lengths_vary);
+  }
   if (entry.again) entry.call.batch.clear();  // the journal keeps how to make it, not the memory
   return true;
 }

@@ -147,3 +147,15 @@ def test_an_exception_in_a_notify_hook_is_an_answer(runs):
     (error,) = run.events("error", plugin="Complains")
     assert (error["hook"], error["step"]) == ("on_step_end", 4)
     assert "I do not like step four" in error["reason"] and "mortal.py" in error["traceback"]
+
+
+def test_the_shorter_last_batch_of_a_validation_is_like_any_other(runs):
+    """500 samples in batches of 64: the last holds 52."""
+    config = table(
+        plugins=[plugin("saboteur", given={"times": 0}), plugin("saboteur.so", "native", given={"times": 0})],
+        data={"batch_size": 64},
+        train={"validate_batches": 0},
+    )
+    run = runs.finish(config)
+    assert run.events("error") == []
+    assert run.events("crash") == []

@@ -69,6 +69,26 @@ TEST(OutputCheck, ComparesShapesOnlyOnceAGoodBatchHasBeenSeen) {
             "the batch came back as {a float32[1,1]}, not as {a float32[1]}");
 }
 
+TEST(OutputCheck, HoldsAnOutputToThoseOfInputsOfItsShape) {
+  const auto rows = [](std::int64_t count, std::int64_t width) {
+    Tensor tensor = floats("a", 1);
+    tensor.shape = {count, width};
+    return Batch{tensor};
+  };
+  GoodOutputs good;
+  EXPECT_EQ(good.check(rows(64, 4), rows(64, 2), false), "") << "nothing is known yet";
+  good.accept(rows(64, 4), rows(64, 2), false);
+  EXPECT_EQ(good.check(rows(64, 4), rows(64, 2), false), "");
+  EXPECT_EQ(good.check(rows(64, 4), rows(64, 4), false),
+            "the batch came back as {a float32[64,4]}, not as {a float32[64,2]}");
+  EXPECT_EQ(good.check(rows(64, 4), rows(64, 4), true), "");
+  EXPECT_EQ(good.check(rows(8, 4), rows(8, 2), false), "") << "the last batch of a split is shorter";
+  good.accept(rows(8, 4), rows(8, 2), false);
+  EXPECT_NE(good.check(rows(8, 4), rows(64, 2), false), "");
+  EXPECT_NE(good.check(rows(64, 4), rows(8, 2), false), "") << "the longer one is known as before";
+  EXPECT_NE(good.check(rows(9, 4), {floats("b", 1)}, false), "") << "names always count";
+}
+
 TEST(OutputCheck, FindsNansAndInfinitiesOfEveryFloatType) {
   EXPECT_EQ(check_finite({floats("a", 1.5F)}), "");
   EXPECT_EQ(check_finite({floats("a", std::nanf(""))}), "\"a\" holds a NaN or an infinity");
