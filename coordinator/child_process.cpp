@@ -69,7 +69,11 @@ std::vector<std::string> shim_arguments(const ChildOptions& options) {
 
 Result<pid_t> start(const ChildOptions& options) {
   SpawnSetup setup;
-  posix_spawn_file_actions_addopen(&setup.actions, 0, "/dev/null", O_RDONLY, 0);
+  if (options.input >= 0) {
+    posix_spawn_file_actions_adddup2(&setup.actions, options.input, 0);
+  } else {
+    posix_spawn_file_actions_addopen(&setup.actions, 0, "/dev/null", O_RDONLY, 0);
+  }
   posix_spawn_file_actions_addopen(&setup.actions, 1, options.log.c_str(), O_WRONLY | O_CREAT | O_APPEND,
                                    0644);
   posix_spawn_file_actions_adddup2(&setup.actions, 1, 2);
@@ -157,15 +161,20 @@ Result<ChildProcess> ChildProcess::spawn(EventLoop& loop, const ChildOptions& op
   CHECK(!options.argv.empty());
   const Result<pid_t> pid = start(options);
   if (!pid) return pid.error();
+  return adopt(loop, *pid, std::move(on_exit));
+}
+
+Result<ChildProcess> ChildProcess::adopt(EventLoop& loop, pid_t pid,
+                                         std::function<void(const ProcessEnd&)> on_exit) {
   auto state = std::make_unique<State>();
-  state->pid = *pid;
-  state->pidfd = open_pidfd(*pid);
+  state->pid = pid;
+  state->pidfd = open_pidfd(pid);
   if (state->pidfd < 0) {
     const int code = errno;
-    ::kill(-*pid, SIGKILL);
-    ::waitpid(*pid, nullptr, 0);
+    ::kill(-pid, SIGKILL);
+    ::waitpid(pid, nullptr, 0);
     state->running = false;
-    return spawn_error(options.argv.front(), code);
+    return Error{ErrorCode::kUnavailable, std::string("cannot watch a child: ") + std::strerror(code)};
   }
   state->on_exit = std::move(on_exit);
   state->watch = loop.watch_readable(state->pidfd, [raw = state.get()] { raw->ended(); });

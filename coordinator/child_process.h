@@ -29,6 +29,7 @@ struct ChildOptions {
   std::vector<std::string> env;     // all of it, "KEY=value"
   std::filesystem::path log;        // standard output and error are appended here
   std::filesystem::path directory;  // to start in; empty: ours
+  int input = -1;                   // becomes standard input; −1: /dev/null
   int oom_score_adj = 0;            // −1000 … 1000; what we may not set becomes 0
   LimitsConfig limits;
 };
@@ -40,6 +41,11 @@ class ChildProcess {
   // object.  An Error when the shim cannot be started; a program that cannot be
   // executed ends with exit status 127 and a line in its log.
   static Result<ChildProcess> spawn(EventLoop& loop, const ChildOptions& options,
+                                    std::function<void(const ProcessEnd&)> on_exit);
+
+  // The same for a child of this process that somebody else has forked for us,
+  // the leader of a group of its own.
+  static Result<ChildProcess> adopt(EventLoop& loop, pid_t pid,
                                     std::function<void(const ProcessEnd&)> on_exit);
 
   ChildProcess(ChildProcess&&) noexcept;

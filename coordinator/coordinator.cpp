@@ -195,6 +195,7 @@ void Coordinator::begin() {
                              .relays = relays()});
     Event event{.event = rank_restarts_ > 0 ? "restart" : "start", .rank = worker->rank()};
     event.generation = worker_generation_.value;
+    event.more["pid"] = worker->pid();
     if (rank_restarts_ > 0) event.seconds = std::chrono::duration<double>(loop_.now() - failed_at_).count();
     record(std::move(event));
   }

@@ -46,7 +46,7 @@ struct CoordinatorOptions {
 // What the coordinator needs done.  None may call back into it but launch's
 // and end_now's later process_ended().
 struct CoordinatorHooks {
-  std::function<Result<std::int64_t>(const ProcessKey&)> launch;  // its pid
+  std::function<Result<std::int64_t>(const ProcessKey&)> launch;  // its pid, or 0: known later
   std::function<void(const ProcessKey&)> end_now;           // SIGKILL to its group; process_ended() follows
   std::function<void(const Cpus&)> keep_hosts_to;           // where hosts run from now on
   std::function<std::string(const ProcessKey&)> log_tail;   // its last log lines; may be empty

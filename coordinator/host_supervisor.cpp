@@ -11,6 +11,13 @@ namespace {
 
 using State = HostSupervisor::State;
 
+using namespace std::chrono_literals;
+
+// After a host is ready, so that it costs no start any time; doubled with each
+// standby that dies by itself.
+constexpr Duration kStandbyDelay = 300ms;
+constexpr int kStandbyDoublings = 8;
+
 constexpr int kReplayedCalls = 256;  // the journal's bound (protocol/README.md)
 
 double seconds_of(Duration duration) { return std::chrono::duration<double>(duration).count(); }
@@ -47,8 +54,51 @@ std::string HostSupervisor::state_name() const {
     case State::kRenewing:
       return "restarting";
     default:
-      return generation_.value > 1 ? "restarting" : "starting";
+      return starts_ > 1 ? "restarting" : "starting";
   }
+}
+
+// ----- The one that stands by -----
+
+void HostSupervisor::arm_standby() {
+  if (!config_.standby || standby_ != Standby::kNone) return;
+  const Duration delay = kStandbyDelay * (1 << std::min(standby_deaths_, kStandbyDoublings));
+  standby_timer_ = services_.loop.call_after(delay, [this] { prepare_standby(); });
+}
+
+void HostSupervisor::prepare_standby() {
+  if (state_ != State::kReady || standby_ != Standby::kNone) return;
+  newest_ = newest_.next();
+  if (services_.launch(standby_key())) {
+    standby_ = Standby::kStarting;
+    return;
+  }
+  ++standby_deaths_;
+  arm_standby();
+}
+
+// Nothing but heartbeats is due from it.
+void HostSupervisor::listen_to_standby() {
+  standby_peer_->become(newest_,
+                        {.on_message =
+                             [this](const Message& message) {
+                               if (!std::holds_alternative<Heartbeat>(message))
+                                 services_.end_now(standby_key());
+                             },
+                         .on_closed = [this](const Error&) { services_.end_now(standby_key()); }},
+                        services_.stale);
+}
+
+void HostSupervisor::end_standby() {
+  standby_timer_.reset();
+  if (standby_ != Standby::kNone) services_.end_now(standby_key());
+}
+
+void HostSupervisor::standby_ended() {
+  standby_ = Standby::kNone;
+  standby_peer_.reset();
+  ++standby_deaths_;
+  if (state_ == State::kReady) arm_standby();
 }
 
 // ----- The opening -----
@@ -56,18 +106,28 @@ std::string HostSupervisor::state_name() const {
 void HostSupervisor::start() {
   CHECK(!process_);
   if (crashes_.empty() || state_ == State::kRenewing) since_ = services_.loop.now();
-  generation_ = generation_.next();
   verdict_.clear();
   configured_ = false;
   set_up_ = false;
   process_ = true;
   state_ = State::kStarting;
   arm_opening(kStartDeadline);
+  standby_timer_.reset();
+  const Standby standby = std::exchange(standby_, Standby::kNone);
+  if (standby == Standby::kNone) newest_ = newest_.next();
+  generation_ = newest_;
+  ++starts_;
+  if (standby == Standby::kNone) return launch();
+  if (standby == Standby::kStarting) return;  // its hello is still to come
+  spdlog::info("host {}-{} generation {}: has stood by", config_.name, rank(), generation_.value);
+  peer_ = std::move(standby_peer_);
+  listen();
+  load();
+}
+
+void HostSupervisor::launch() {
   const auto pid = services_.launch(key());
-  if (pid) {
-    spdlog::info("host {}-{} generation {}: started, pid {}", config_.name, rank(), generation_.value, *pid);
-    return;
-  }
+  if (pid) return;
   // Reported like any death, but not from within start().
   verdict_ = pid.error().message;
   restart_timer_ =
@@ -76,12 +136,23 @@ void HostSupervisor::start() {
 
 void HostSupervisor::greeted(std::unique_ptr<Peer> peer, const Hello& hello) {
   CHECK(awaits(hello.generation));
-  peer_ = std::move(peer);
+  const bool stands_by = hello.generation != generation_;
+  std::unique_ptr<Peer>& known = stands_by ? standby_peer_ : peer_;
+  known = std::move(peer);
+  stands_by ? listen_to_standby() : listen();
+  known->send(Welcome{.generation = {}, .version = std::min(hello.version_max, kProtocolMax)});
+  if (!stands_by) return load();
+  standby_ = Standby::kGreeted;
+}
+
+void HostSupervisor::listen() {
   peer_->become(generation_,
                 {.on_message = [this](Message message) { on_message(message); },
                  .on_closed = [this](Error why) { on_closed(why); }},
                 services_.stale);
-  peer_->send(Welcome{.generation = {}, .version = std::min(hello.version_max, kProtocolMax)});
+}
+
+void HostSupervisor::load() {
   peer_->send(Load{.generation = {}, .config = config_, .facts = facts_});
   state_ = State::kLoading;
 }
@@ -177,9 +248,12 @@ void HostSupervisor::ready(Generation generation) {
   state_ = State::kReady;
   set_up_ = true;
   ever_ready_ = true;
+  ready_at_ = services_.loop.now();
   Event ready = event(std::exchange(restarting_, false) ? "restart" : "ready");
   ready.seconds = seconds_of(services_.loop.now() - since_);
+  ready.more["pid"] = traits_.pid;
   services_.record(std::move(ready));
+  arm_standby();
 }
 
 }  // namespace bulkhead

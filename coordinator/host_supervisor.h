@@ -2,6 +2,9 @@
 // hello, load and attach to ready, and again after a death while the restart
 // policy allows it.
 //
+// While an incarnation serves, the next one is made to stand by: started and
+// greeted, with nothing loaded, so that a death costs no start of a process.
+//
 // It decides about its own process only; what a death or a refusal means for
 // the run is the coordinator's, which it tells.  Starts nothing itself:
 // processes are its owner's functions.  Used on the loop's thread.
@@ -44,7 +47,7 @@ class HostSupervisor {
   // What it needs done; outlives it.
   struct Services {
     EventLoop& loop;
-    std::function<Result<std::int64_t>(const ProcessKey&)> launch;  // its pid
+    std::function<Result<std::int64_t>(const ProcessKey&)> launch;  // its pid, or 0: known later
     std::function<void(const ProcessKey&)> end_now;                 // SIGKILL to its group; its end follows
     std::function<void(Event)> record;                              // fills in a time of 0
     std::int64_t& stale;                                            // counts stale messages
@@ -63,7 +66,10 @@ class HostSupervisor {
   // Launches the next incarnation.
   void start();
   // Whether a hello of that generation is what it waits for.
-  bool awaits(Generation generation) const { return state_ == State::kStarting && generation == generation_; }
+  bool awaits(Generation generation) const {
+    if (standby_ == Standby::kStarting && generation == newest_) return true;
+    return state_ == State::kStarting && generation == generation_;
+  }
   // Takes the connection of the incarnation that it waits for.
   void greeted(std::unique_ptr<Peer> peer, const Hello& hello);
   // Has it called configure() with the run as configured so far; `configured`
@@ -99,7 +105,7 @@ class HostSupervisor {
   const PluginTraits& traits() const { return traits_; }
   State state() const { return state_; }
   Generation generation() const { return generation_; }
-  bool alive() const { return process_; }
+  bool alive() const { return process_ || standby_ != Standby::kNone; }
   // Loaded and waiting, or never to come.
   bool settled() const { return state_ == State::kLoaded || state_ == State::kGivenUp; }
   // This incarnation has a configure() that has not been called yet.
@@ -108,7 +114,7 @@ class HostSupervisor {
   }
   // This incarnation has been set up for an earlier worker.
   bool set_up() const { return set_up_; }
-  std::int64_t starts() const { return generation_.value; }
+  std::int64_t starts() const { return starts_; }
   const std::vector<CrashSummary>& crashes() const { return crashes_; }
   // What its hooks raised, as its worker reported it.
   ErrorKinds& errors() { return errors_; }
@@ -117,6 +123,16 @@ class HostSupervisor {
   std::string state_name() const;
 
  private:
+  enum class Standby { kNone, kStarting, kGreeted };
+
+  void launch();
+  void listen();
+  void load();
+  void arm_standby();
+  void prepare_standby();
+  void listen_to_standby();
+  void end_standby();
+  void standby_ended();
   void on_message(const Message& message);
   void on_closed(const Error& why);
   void load_failed(const LoadFailed& failed);
@@ -130,6 +146,7 @@ class HostSupervisor {
   void opening_expired();
   void write_crash();
   ProcessKey key() const { return {Role::kHost, plugin_, facts_.rank, generation_}; }
+  ProcessKey standby_key() const { return {Role::kHost, plugin_, facts_.rank, newest_}; }
   Event event(std::string name) const;
 
   PluginId plugin_;
@@ -141,6 +158,8 @@ class HostSupervisor {
   State state_ = State::kIdle;
   std::string name_before_stop_;
   Generation generation_;              // 0 before the first start
+  Generation newest_;                  // … or that of a standby: none is given twice
+  std::int64_t starts_ = 0;            // of those that were to serve
   bool process_ = false;               // from launch to its reported end
   std::optional<ProcessEnd> unheard_;  // its end, while its last words may still be on the way
   bool configured_ = false;
@@ -149,10 +168,15 @@ class HostSupervisor {
   bool ever_ready_ = false;
   bool disabled_ = false;
   bool restarting_ = false;  // since a death, until it is ready
-  TimePoint since_;          // launch, or the death that led to it, or the attach
-  std::string verdict_;      // why we ended it
+  TimePoint ready_at_;
+  int quick_deaths_ = 0;  // in a row, of those that hardly served
+  TimePoint since_;       // launch, or the death that led to it, or the attach
+  std::string verdict_;   // why we ended it
   PluginTraits traits_;
   std::unique_ptr<Peer> peer_;
+  Standby standby_ = Standby::kNone;  // of generation newest_, from launch to its reported end
+  std::unique_ptr<Peer> standby_peer_;
+  int standby_deaths_ = 0;
 
   std::vector<TimePoint> death_times_;
   std::vector<CrashSummary> crashes_;
@@ -164,6 +188,7 @@ class HostSupervisor {
   EventLoop::Handle restart_timer_;
   EventLoop::Handle post_timer_;
   EventLoop::Handle stop_timer_;
+  EventLoop::Handle standby_timer_;
 };
 
 }  // namespace bulkhead

@@ -51,6 +51,7 @@ void HostSupervisor::fault(const HostFault& fault) {
 }
 
 void HostSupervisor::ended(Generation generation, const ProcessEnd& end) {
+  if (standby_ != Standby::kNone && generation == newest_) return standby_ended();
   if (generation != generation_ || !process_) return;
   process_ = false;
   opening_timer_.reset();
@@ -83,6 +84,8 @@ bool HostSupervisor::may_still_speak(const ProcessEnd& end) const {
 void HostSupervisor::died(const ProcessEnd& end) {
   peer_.reset();
   const bool attached = state_ == State::kOpening || state_ == State::kReady;
+  const bool served = state_ == State::kReady && services_.loop.now() - ready_at_ >= RestartPolicy::kServes;
+  quick_deaths_ = served ? 0 : quick_deaths_ + 1;
   death_times_.push_back(services_.loop.now());
   record_crash(end, attached);
   since_ = services_.loop.now();
@@ -110,11 +113,12 @@ void HostSupervisor::record_crash(const ProcessEnd& end, bool attached) {
 
 void HostSupervisor::restart_or_give_up(bool attached) {
   const std::string reason = describe(crashes_.back());
-  const RestartDecision decision = policy_.next(death_times_, services_.loop.now());
+  const RestartDecision decision = policy_.next(death_times_, services_.loop.now(), quick_deaths_);
   spdlog::warn("host {}-{} generation {}: {} ({})", config_.name, rank(), generation_.value, reason,
                decision.reason);
   if (!decision.restart) {
     state_ = State::kGivenUp;
+    end_standby();
     services_.lost(*this, reason, false);
     return services_.gave_up(*this, reason + "; " + decision.reason);
   }
@@ -171,6 +175,7 @@ void HostSupervisor::retire() {
   unheard_.reset();
   restart_timer_.reset();
   opening_timer_.reset();
+  end_standby();
   if (process_) services_.end_now(key());
 }
 
@@ -180,6 +185,7 @@ void HostSupervisor::stop() {
   unheard_.reset();
   restart_timer_.reset();
   opening_timer_.reset();
+  end_standby();
   state_ = process_ ? State::kStopping : State::kStopped;
   if (!process_) return;
   if (!peer_) return services_.end_now(key());
@@ -188,6 +194,7 @@ void HostSupervisor::stop() {
 }
 
 void HostSupervisor::end_now() {
+  end_standby();
   if (process_) services_.end_now(key());
 }
 

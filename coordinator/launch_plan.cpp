@@ -10,6 +10,8 @@ namespace {
 // memory runs out.
 constexpr int kWorkerOomScore = -500;
 constexpr int kHostOomScore = 500;
+// In a zygote's environment, for what its children's have more.
+constexpr std::size_t kRoom = 256;
 
 const PluginConfig& plugin_of(const LaunchPlan& plan, const ProcessKey& key) {
   return plan.plugins.at(static_cast<std::size_t>(key.plugin.value));
@@ -51,16 +53,14 @@ void add_worker(Variables& variables, const LaunchPlan& plan, const ProcessKey& 
   variables.emplace("OMP_NUM_THREADS", std::to_string(threads_per_rank(plan)));  // unless the user set it
 }
 
-void add_host(Variables& variables, const LaunchPlan& plan, const ProcessKey& key) {
-  variables["BULKHEAD_PLUGIN"] = std::to_string(key.plugin.value);
+void add_python(Variables& variables, const LaunchPlan& plan, const PluginConfig& plugin) {
   variables["PYTHONUNBUFFERED"] = "1";
   // A plugin that computes on all cores would take them from the ranks.
   variables["OMP_NUM_THREADS"] = "1";
   std::string& path = variables["PYTHONPATH"];
   path = plan.paths.python_package.string() + (path.empty() ? "" : ":" + path);
   // Last: a file there must not hide a module that the user's own path has.
-  if (!plugin_of(plan, key).module.empty() && !plan.run_folder.empty())
-    path += ":" + plan.run_folder.string();
+  if (!plugin.module.empty() && !plan.run_folder.empty()) path += ":" + plan.run_folder.string();
 }
 
 }  // namespace
@@ -98,13 +98,29 @@ ChildOptions child_options(const LaunchPlan& plan, const ProcessKey& key) {
     options.argv = {plan.paths.worker.string()};
     options.oom_score_adj = kWorkerOomScore;
   } else {
-    add_host(variables, plan, key);
     const PluginConfig& plugin = plugin_of(plan, key);
+    variables["BULKHEAD_PLUGIN"] = std::to_string(key.plugin.value);
+    add_python(variables, plan, plugin);
     options.argv = {plan.paths.native_host.string()};
     if (plugin.language == "python") options.argv = {plugin.python, "-m", "bulkhead.host"};
     options.oom_score_adj = kHostOomScore;
     options.limits = plugin.limits;
   }
+  options.env = entries_of(variables);
+  return options;
+}
+
+ChildOptions zygote_options(const LaunchPlan& plan, PluginId id) {
+  const PluginConfig& plugin = plan.plugins.at(static_cast<std::size_t>(id.value));
+  Variables variables = variables_of(plan.environment);
+  add_python(variables, plan, plugin);
+  variables["BULKHEAD_ZYGOTE_FILE"] = plugin.file;
+  variables["BULKHEAD_ROOM"] = std::string(kRoom, '.');
+  ChildOptions options;
+  options.shim = plan.paths.shim;
+  options.log = plan.logs / ("zygote-" + plugin.name + ".log");
+  options.argv = {plugin.python, "-m", "bulkhead.zygote"};
+  options.oom_score_adj = kHostOomScore;
   options.env = entries_of(variables);
   return options;
 }

@@ -42,6 +42,9 @@ bool has_cores_to_spare(const LaunchPlan& plan);
 std::string process_name(const LaunchPlan& plan, const ProcessKey& key);
 std::filesystem::path log_path(const LaunchPlan& plan, const ProcessKey& key);
 
+// Of the process that forks the hosts of a Python plugin (zygote.h).
+ChildOptions zygote_options(const LaunchPlan& plan, PluginId plugin);
+
 ChildOptions child_options(const LaunchPlan& plan, const ProcessKey& key);
 
 }  // namespace bulkhead

@@ -123,6 +123,12 @@ std::vector<KeySpec> make_plugin_keys() {
        .unit = "microseconds",
        .defaults = always("0"),
        .range = from_to(0, 50)},
+      {.key = "standby",
+       .kind = KeyKind::kBoolean,
+       .slot = PLUGIN(standby),
+       .meaning = "start the next process while this one serves, so that a death costs no start; it holds "
+                  "nothing of the plugin yet",
+       .defaults = always("true")},
       {.key = "python",
        .kind = KeyKind::kInterpreter,
        .slot = PLUGIN(python),

@@ -4,6 +4,8 @@
 #include <poll.h>
 #include <utility>
 
+#include "protocol/log.h"
+
 namespace bulkhead {
 namespace {
 
@@ -20,20 +22,63 @@ ProcessTable::ProcessTable(EventLoop& loop, LaunchPlan plan, ChildProcessGuard& 
 }
 
 ProcessTable::~ProcessTable() {
+  zygotes_.clear();
   children_.clear();
   // Killed strays need a moment; they are ours only as long as we live.
   for (int tries = 0; tries < 100 && end_strays_now() > 0; ++tries) ::poll(nullptr, 0, 10);
 }
 
 Result<std::int64_t> ProcessTable::launch(const ProcessKey& key) {
+  Zygote* zygote = key.role == Role::kHost ? zygote_of(key.plugin) : nullptr;
+  if (zygote == nullptr) return start(key);
+  unborn_.emplace(key, false);
+  zygote->fork(child_options(plan_, key), [this, key](const Result<pid_t>& pid) { born(key, pid); });
+  return 0;
+}
+
+// Null for what has none, or none any more.
+Zygote* ProcessTable::zygote_of(PluginId plugin) {
+  if (plan_.plugins.at(static_cast<std::size_t>(plugin.value)).language != "python") return nullptr;
+  auto found = zygotes_.find(plugin);
+  if (found == zygotes_.end()) {
+    auto started = Zygote::start(loop_, zygote_options(plan_, plugin));
+    if (!started) spdlog::warn("{}", started.error().message);
+    found = zygotes_.emplace(plugin, started ? std::move(*started) : nullptr).first;
+    if (found->second) guard_.add(found->second->pid());
+  }
+  Zygote* zygote = found->second.get();
+  return zygote == nullptr || zygote->is_gone() ? nullptr : zygote;
+}
+
+void ProcessTable::born(const ProcessKey& key, const Result<pid_t>& pid) {
+  const bool unwanted = unborn_.extract(key).mapped();
+  if (pid) {
+    auto child = ChildProcess::adopt(loop_, *pid, [this, key](const ProcessEnd& end) { ended(key, end); });
+    if (child) {
+      keep(key, std::move(*child));
+      if (unwanted) end_now(key);
+      return;
+    }
+  } else if (!unwanted) {
+    spdlog::info("{} is started without its zygote: {}", process_name(plan_, key), pid.error().message);
+    if (start(key)) return;
+  }
+  on_end_(key, {.exit_code = 127, .signal = {}});
+}
+
+Result<std::int64_t> ProcessTable::start(const ProcessKey& key) {
   auto child = ChildProcess::spawn(loop_, child_options(plan_, key),
                                    [this, key](const ProcessEnd& end) { ended(key, end); });
   if (!child) return child.error();
-  const pid_t pid = child->pid();
-  guard_.add(pid);
-  place(key, *child);
-  children_.emplace(key, std::move(*child));
-  return pid;
+  return keep(key, std::move(*child));
+}
+
+std::int64_t ProcessTable::keep(const ProcessKey& key, ChildProcess child) {
+  spdlog::info("{} generation {}: started, pid {}", process_name(plan_, key), key.generation.value,
+               child.pid());
+  guard_.add(child.pid());
+  place(key, child);
+  return children_.emplace(key, std::move(child)).first->second.pid();
 }
 
 void ProcessTable::ended(const ProcessKey& key, const ProcessEnd& end) {
@@ -46,6 +91,7 @@ void ProcessTable::ended(const ProcessKey& key, const ProcessEnd& end) {
 
 void ProcessTable::end_now(const ProcessKey& key) {
   if (const auto child = children_.find(key); child != children_.end()) child->second.kill_group();
+  if (const auto child = unborn_.find(key); child != unborn_.end()) child->second = true;
 }
 
 void ProcessTable::keep_hosts_to(const Cpus& cpus) {
@@ -64,6 +110,11 @@ void ProcessTable::place(const ProcessKey& key, const ChildProcess& child) const
 
 int ProcessTable::end_strays_now() const {
   std::vector<pid_t> known{guard_.pid()};
+  for (const auto& [plugin, zygote] : zygotes_) {
+    if (zygote == nullptr) continue;
+    if (zygote->is_busy()) return 0;  // what it has forked looks like one
+    known.push_back(zygote->pid());
+  }
   for (const auto& [key, child] : children_) known.push_back(child.pid());
   return end_strays(known);
 }

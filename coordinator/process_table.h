@@ -1,4 +1,5 @@
-// The processes of a run that are alive, by key: the coordinator's hands.
+// The processes of a run that are alive, by key: the coordinator's hands.  A
+// Python plugin's hosts are forked by a zygote of its own where that works.
 //
 // Starts and ends what it is told to and reports each end once, after its
 // whole group is gone; decides nothing.  Used on the loop's thread.
@@ -15,6 +16,7 @@
 #include "launch_plan.h"
 #include "process.h"
 #include "protocol/cpus.h"
+#include "zygote.h"
 
 namespace bulkhead {
 
@@ -28,7 +30,9 @@ class ProcessTable {
   ProcessTable(const ProcessTable&) = delete;
   ProcessTable& operator=(const ProcessTable&) = delete;
 
-  // Its pid.
+  // What a zygote cannot fork, now or later, is started as any program is; what
+  // cannot be started at all ends with exit status 127.
+  // Its pid, or 0 while a zygote is at it.
   Result<std::int64_t> launch(const ProcessKey& key);
   void end_now(const ProcessKey& key);
   // Where hosts run from now on, those whose `affinity` is auto.
@@ -37,6 +41,10 @@ class ProcessTable {
   std::string log_tail(const ProcessKey& key) const;
 
  private:
+  Result<std::int64_t> start(const ProcessKey& key);
+  Zygote* zygote_of(PluginId plugin);
+  void born(const ProcessKey& key, const Result<pid_t>& pid);
+  std::int64_t keep(const ProcessKey& key, ChildProcess child);
   void ended(const ProcessKey& key, const ProcessEnd& end);
   int end_strays_now() const;
   void place(const ProcessKey& key, const ChildProcess& child) const;
@@ -47,7 +55,9 @@ class ProcessTable {
   ChildProcessGuard& guard_;
   std::function<void(const ProcessKey&, const ProcessEnd&)> on_end_;
   std::map<ProcessKey, ChildProcess> children_;
-  Cpus host_cpus_;  // empty: any
+  std::map<PluginId, std::unique_ptr<Zygote>> zygotes_;  // null: it could not be started
+  std::map<ProcessKey, bool> unborn_;                    // asked of a zygote; whether to end them at once
+  Cpus host_cpus_;                                       // empty: any
   EventLoop::Handle sweep_timer_;
 };
 

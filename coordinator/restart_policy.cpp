@@ -12,10 +12,10 @@ constexpr Duration kFirstDelay = 100ms;
 constexpr Duration kLongestDelay = 5s;
 
 // Doubles without overflow: it stops at the cap.
-Duration delay_before(std::int64_t recent) {
-  if (recent <= 1) return Duration::zero();
+Duration delay_after(int in_a_row) {
+  if (in_a_row <= 1) return Duration::zero();
   Duration delay = kFirstDelay;
-  for (std::int64_t i = 2; i < recent && delay < kLongestDelay; ++i) delay *= 2;
+  for (int i = 2; i < in_a_row && delay < kLongestDelay; ++i) delay *= 2;
   return std::min(delay, kLongestDelay);
 }
 
@@ -25,7 +25,7 @@ std::string counted(std::int64_t number, const char* one) {
 
 }  // namespace
 
-RestartDecision RestartPolicy::next(std::span<const TimePoint> deaths, TimePoint now) const {
+RestartDecision RestartPolicy::next(std::span<const TimePoint> deaths, TimePoint now, int in_a_row) const {
   // In seconds as doubles: a window of years must not overflow nanoseconds.
   const auto recent = std::count_if(deaths.begin(), deaths.end(), [&](TimePoint death) {
     return std::chrono::duration<double>(now - death).count() < config_.within_seconds;
@@ -35,7 +35,7 @@ RestartDecision RestartPolicy::next(std::span<const TimePoint> deaths, TimePoint
   std::string reason = counted(recent, "death") + " within " + window + " s, " +
                        counted(config_.restarts, "restart") + " allowed";
   if (recent > config_.restarts) return {false, {}, std::move(reason)};
-  return {true, delay_before(recent), std::move(reason)};
+  return {true, delay_after(in_a_row), std::move(reason)};
 }
 
 }  // namespace bulkhead

@@ -24,9 +24,13 @@ class RestartPolicy {
   explicit RestartPolicy(FailureConfig config) : config_(std::move(config)) {}
 
   // `deaths` in any order, the one just now included.  Those `within` ago or
-  // longer no longer count; of n that count, n ≤ restarts gives a restart, at
-  // once for the first, then after 100 ms doubled each time, 5 s at most.
-  RestartDecision next(std::span<const TimePoint> deaths, TimePoint now) const;
+  // longer no longer count; of n that count, n ≤ restarts gives a restart.
+  // `in_a_row`: how many of the last served for less than kServes: the first
+  // restart after those comes at once, then after 100 ms doubled each time, 5 s
+  // at most.  Who has served is restarted at once.
+  RestartDecision next(std::span<const TimePoint> deaths, TimePoint now, int in_a_row) const;
+
+  static constexpr std::chrono::milliseconds kServes{250};
 
  private:
   FailureConfig config_;

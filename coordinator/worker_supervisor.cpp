@@ -19,7 +19,6 @@ void WorkerSupervisor::launch(Generation generation) {
   const auto pid = services_.launch(key());
   if (pid) {
     pid_ = *pid;
-    spdlog::info("worker {} generation {}: started, pid {}", rank_, generation_.value, pid_);
     return expect_sign_within(kStartDeadline, "no hello within 300 s of its start");
   }
   verdict_ = pid.error().message;

@@ -6,6 +6,7 @@ does falls on all of them alike.  What comes out is a table for people or, with 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, Dict, Iterator, List, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,15 +40,22 @@ def run(run_file: str, name: str, directory: Path, ranks: int, environment: Dict
     return summary
 
 
+@contextlib.contextmanager
+def working_directory() -> Iterator[Path]:
+    """Gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="bulkhead-bench-") as directory:
+        yield Path(directory)
+
+
 def in_turns(cases: Sequence[str], rounds: int, measure: Callable[[str, Path], dict]) -> Dict[str, List[dict]]:
     """`rounds` measurements of each case, in turns; each second round in the opposite order."""
     results: Dict[str, List[dict]] = {case: [] for case in cases}
-    with tempfile.TemporaryDirectory(prefix="bulkhead-bench-") as directory:
+    with working_directory() as directory:
         for turn in range(rounds):
             for case in cases if turn % 2 == 0 else reversed(cases):
                 if sys.stderr.isatty():
                     print(f"\r\033[Kround {turn + 1} of {rounds}: {case}", end="", file=sys.stderr, flush=True)
-                results[case].append(measure(case, Path(directory)))
+                results[case].append(measure(case, directory))
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     return results

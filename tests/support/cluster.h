@@ -31,6 +31,7 @@ inline PluginConfig plugin_named(const std::string& name, const std::string& sco
   PluginConfig plugin;
   plugin.name = name;
   plugin.scope = scope;
+  plugin.standby = false;
   return plugin;
 }
 
@@ -89,11 +90,13 @@ class Cluster {
     }
   }
 
-  // The live incarnation.
-  FakeWorker& worker(std::int64_t rank) { return *newest(workers_, Role::kWorker, 0, rank); }
+  // The live incarnation; of a host the one that serves.
+  FakeWorker& worker(std::int64_t rank) { return *serving(workers_, Role::kWorker, 0, rank); }
   FakeHost& host(std::int64_t plugin, std::int64_t rank) {
-    return *newest(hosts_, Role::kHost, plugin, rank);
+    return *serving(hosts_, Role::kHost, plugin, rank);
   }
+  // Of any incarnation.
+  FakeHost& process(const ProcessKey& key) { return *hosts_.at(key); }
   bool has_host(std::int64_t plugin, std::int64_t rank) {
     return find(hosts_, Role::kHost, plugin, rank) != hosts_.end();
   }
@@ -102,6 +105,7 @@ class Cluster {
   void crash_host(std::int64_t plugin, std::int64_t rank, int signal = SIGSEGV) {
     end(host(plugin, rank).key(), died_by(signal));
   }
+  void crash(const ProcessKey& key) { end(key, died_by(SIGKILL)); }
   void exit_host(std::int64_t plugin, std::int64_t rank, int code) {
     end(host(plugin, rank).key(), {.exit_code = code, .signal = {}});
   }
@@ -195,7 +199,7 @@ class Cluster {
     });
   }
   template <class Map>
-  static typename Map::mapped_type& newest(Map& map, Role role, std::int64_t plugin, std::int64_t rank) {
+  static typename Map::mapped_type& serving(Map& map, Role role, std::int64_t plugin, std::int64_t rank) {
     const auto found = find(map, role, plugin, rank);
     CHECK(found != map.end(), "no such process lives");
     return found->second;

@@ -202,9 +202,26 @@ class Run:
         return {int(env["BULKHEAD_RANK"]): pid for pid, name, env in found if name == "bulkhead-worker"}
 
     def hosts(self):
-        """(index of the plugin, rank) → pid"""
-        found = (entry for entry in self._processes() if "BULKHEAD_PLUGIN" in entry[2])
-        return {(int(env["BULKHEAD_PLUGIN"]), int(env["BULKHEAD_RANK"])): pid for pid, _, env in found}
+        """(index of the plugin, rank) → pid of the one that serves"""
+        return {key: min(found)[1] for key, found in self._incarnations().items()}
+
+    def standbys(self):
+        """(index of the plugin, rank) → pid of the one that stands by for it"""
+        return {key: max(found)[1] for key, found in self._incarnations().items() if len(found) > 1}
+
+    def zygotes(self):
+        """name of the plugin's file → pid of the process that its hosts are forked by"""
+        found = (entry for entry in self._processes() if "BULKHEAD_ZYGOTE_FILE" in entry[2])
+        return {pathlib.Path(env["BULKHEAD_ZYGOTE_FILE"]).name: pid for pid, _, env in found}
+
+    def _incarnations(self):
+        """(index of the plugin, rank) → [(generation, pid)]"""
+        found = {}
+        for pid, _, env in self._processes():
+            if "BULKHEAD_PLUGIN" in env:
+                key = int(env["BULKHEAD_PLUGIN"]), int(env["BULKHEAD_RANK"])
+                found.setdefault(key, []).append((int(env["BULKHEAD_GENERATION"]), pid))
+        return found
 
     def _processes(self):
         return _marked(f"{_MARKER}={self.marker}")

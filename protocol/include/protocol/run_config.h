@@ -174,6 +174,7 @@ struct PluginConfig {
   std::string affinity = "auto";   // auto | none | CPUs, as cpus_named() reads them
   std::string transport = "auto";  // auto | socket: never a ring, nor shared memory
   std::int64_t spin_us = 0;        // EventLoop::spin_for(), of the host and its ranks
+  bool standby = true;             // its next process is started while it serves
   std::string python;              // interpreter, absolute; empty for a native plugin
   // How `use` was resolved.
   std::string language;    // python | cpp
@@ -196,6 +197,7 @@ struct PluginConfig {
     field("affinity", self.affinity);
     field("transport", self.transport);
     field("spin_us", self.spin_us);
+    field("standby", self.standby);
     field("python", self.python);
     field("language", self.language);
     field("file", self.file);
