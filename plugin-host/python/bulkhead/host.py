@@ -238,7 +238,7 @@ class Host:
         known = Facts(self._generation, **facts)
         context_module.set_facts(known)
         try:
-            cls = loader.find_class(config)
+            cls = loader.find_class(config, again=self._generation > 1)
             seeds = GlobalSeeds() if cls.seeded else None
             if seeds is not None:
                 seeds.seed(call_key(known.run_seed, known.plugin, known.rank, "__init__", 0, 0))
