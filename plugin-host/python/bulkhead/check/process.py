@@ -22,7 +22,7 @@ from bulkhead import messages, wire
 
 _KEPT = 64 << 10  # bytes of what the host printed
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-COORDINATOR, HOST, WORKER = 1, 2, 3  # generations
+COORDINATOR, HOST, WORKER = 2, 1, 3  # generations; the host is a first incarnation: it checks its class
 
 _libc = ctypes.CDLL(None)
 
