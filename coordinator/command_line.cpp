@@ -289,14 +289,15 @@ using Arguments = std::vector<std::string>;
 constexpr const char* kPluginUsage =
     "Usage: bulkhead plugin new NAME --lang py|cpp   writes a plugin that works, with a test\n"
     "       bulkhead plugin check FILE               starts it alone and calls every hook that it has\n"
+    "       bulkhead plugin replay FILE              gives it a dead letter of a run again\n"
     "       bulkhead plugin list                     what ships\n";
 
 bool asks_for_help(const std::string& argument) { return argument == "-h" || argument == "--help"; }
 
-// Flags of new and check are theirs.
+// Flags of new, check and replay are theirs.
 Result<CommandLine> parse_plugin(const Arguments& arguments) {
-  const Arguments tools = {"new", "check", "list"};
-  if (arguments.empty()) return refuse("say what to do: bulkhead plugin new, check or list");
+  const Arguments tools = {"new", "check", "replay", "list"};
+  if (arguments.empty()) return refuse("say what to do: bulkhead plugin new, check, replay or list");
   const std::string& tool = arguments.front();
   if (asks_for_help(tool)) return CommandLine{.action = CommandLine::Action::kPrint, .text = kPluginUsage};
   if (std::find(tools.begin(), tools.end(), tool) == tools.end()) {
@@ -323,11 +324,12 @@ Result<CommandLine> parse_hooks(const Arguments& arguments) {
 Result<CommandLine> parse_command_line(const std::vector<std::string>& arguments, const LaunchFacts& facts) {
   const Arguments commands = {"run", "plugin", "hooks", "schema"};
   const Arguments later = {"status", "checkpoint", "host"};
-  const std::string usage = std::string("Usage: ") + kUsage +
-                            "\n       bulkhead run [flags] RUN.yaml   the same\n"
-                            "       bulkhead plugin new|check|list  write one, try one, see what ships\n"
-                            "       bulkhead hooks [--markdown]     every hook, and when it is called\n"
-                            "       bulkhead schema                 every key of a run file\n";
+  const std::string usage =
+      std::string("Usage: ") + kUsage +
+      "\n       bulkhead run [flags] RUN.yaml   the same\n"
+      "       bulkhead plugin …               write one, try one, replay a batch, see what ships\n"
+      "       bulkhead hooks [--markdown]     every hook, and when it is called\n"
+      "       bulkhead schema                 every key of a run file\n";
   if (arguments.empty()) return refuse("say what to do: bulkhead " + one_of(commands));
   const std::string& command = arguments.front();
   const Arguments rest(arguments.begin() + 1, arguments.end());

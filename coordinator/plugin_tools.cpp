@@ -92,7 +92,7 @@ Result<ToolProgram> plugin_tool(const ProgramPaths& paths, const std::string& co
   ToolProgram tool;
   tool.argv = {paths.python.string(), "-m", "bulkhead." + command};
   tool.argv.insert(tool.argv.end(), arguments.begin(), arguments.end());
-  if (command == "check") {
+  if (command == "check" || command == "replay") {
     tool.argv.emplace_back("--native-host");
     tool.argv.push_back(paths.native_host.string());
   }

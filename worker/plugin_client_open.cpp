@@ -113,9 +113,12 @@ HostLink::Surroundings PluginClient::surroundings(const Options& options, const 
   around.secret = options.secret;
   around.arena = &loop_side_->arena;
   around.tell_coordinator = tell_coordinator;
-  around.dead_letter = [directory = options.dead_letters, rank = facts_.rank, name = route.config.name](
+  Facts facts = facts_;
+  facts.plugin = route.config.name;
+  facts.scope = route.config.scope;
+  around.dead_letter = [directory = options.dead_letters, facts, plugin = route.config](
                            const Call& call, const std::string& reason) {
-    write_dead_letter(directory, name, call.context.rank.value_or(rank), call, reason);
+    write_dead_letter(directory, plugin, facts, call, reason);
   };
   around.weights = [this, weights = options.weights,
                     side = std::weak_ptr(loop_side_)](std::function<void(Batch)> use) {

@@ -1,10 +1,11 @@
 """Lasting faults: the restart budget, what comes after it, and inputs that kill."""
 
 import json
+import subprocess
 
 import pytest
 
-from runs import assert_as_if_nothing_happened, plugin, table
+from runs import BULKHEAD, assert_as_if_nothing_happened, plugin, table
 
 
 def calls(run, rank):
@@ -159,3 +160,54 @@ def test_the_shorter_last_batch_of_a_validation_is_like_any_other(runs):
     run = runs.finish(config)
     assert run.events("error") == []
     assert run.events("crash") == []
+
+
+# ----- Replay -----
+
+
+def replayed(letter, *flags):
+    command = [str(BULKHEAD), "plugin", "replay", str(letter), *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("how, said", [("die", "it died in transform_train_batch: its process ended with status 9"),
+                                       ("raise", "it raised ValueError: this batch tastes of tin"),
+                                       ("lie", "it answered: Batch(features float32[20, 15]), kept labels")])  # fmt: skip
+def test_a_dead_letter_can_be_given_to_its_plugin_again(runs, how, said):
+    run = runs.finish(picky(how, None))
+    letter = min((run.directory / "dead_letters").glob("*.json"))
+    again = replayed(letter)
+    assert said in again.stdout, again.stdout + again.stderr
+    assert "transform_train_batch of step 6, rank 0" in again.stdout
+    assert again.returncode == (0 if how == "lie" else 1)
+    assert replayed(letter.with_suffix(".safetensors")).returncode == again.returncode
+
+
+def test_a_dead_letter_of_a_native_plugin_can_be_too(runs):
+    given = {"how": "segv", "hook": "transform_train_batch", "step": 6, "rank": -1, "times": 2}
+    run = runs.finish(table(plugins=[plugin("saboteur.so", given=given, restarts=8)]))
+    letter = next((run.directory / "dead_letters").glob("*.json"))
+    said = replayed(letter).stdout
+    assert "it died in transform_train_batch" in said and "SIGSEGV" in said, said
+
+
+@pytest.mark.parametrize("damage, said", [("missing", "No such file"), ("ending", "does not end with .json"),
+                                          ("hook", 'there is no hook "on_stepend"; did you mean "on_step_end"?'),
+                                          ("config", 'has no "config"'), ("bytes", "is not a safetensors file"),
+                                          ("json", "is not JSON")])  # fmt: skip
+def test_what_is_no_dead_letter_is_refused(runs, tmp_path, damage, said):
+    run = runs.finish(picky("raise", None))
+    source = min((run.directory / "dead_letters").glob("*.json"))
+    letter, tensors = tmp_path / "a.json", tmp_path / "a.safetensors"
+    about = json.loads(source.read_text())
+    if damage == "hook":
+        about["hook"] = "on_stepend"
+    if damage == "config":
+        del about["config"]
+    data = source.with_suffix(".safetensors").read_bytes()
+    tensors.write_bytes(data[:-1] if damage == "bytes" else data)
+    if damage != "missing":
+        letter.write_text("{" if damage == "json" else json.dumps(about))
+    refused = replayed(tmp_path / "a.txt" if damage == "ending" else letter)
+    assert refused.returncode == 2 and said in refused.stderr, refused.stderr
+    assert refused.stderr.count("\n") == 1

@@ -35,10 +35,13 @@ class NotLoaded(Exception):
 class Session:
     """A host that is ready for calls once open() has returned."""
 
-    def __init__(self, process: HostProcess, config: dict, facts: dict, deadline: float) -> None:
+    def __init__(
+        self, process: HostProcess, config: dict, facts: dict, deadline: float, seed_rank: Optional[int] = None
+    ) -> None:
         self._process = process
         self._config, self._facts = config, facts
         self._deadline = deadline
+        self._seed_rank = facts["rank"] if seed_rank is None else seed_rank
         self._seq = 0
         self.traits: dict = {}
         self.configured: Optional[dict] = None
@@ -71,7 +74,7 @@ class Session:
         self._process.data.send(
             {
                 "type": "call", "generation": 0, "seq": self._seq, "hook": hook, "deadline_ms": int(limit * 1000),
-                "seed_rank": self._facts["rank"], "context": context, "batch": tensors, "state": {"bytes": len(state)},
+                "seed_rank": self._seed_rank, "context": context, "batch": tensors, "state": {"bytes": len(state)},
             },
             [*payloads, state],
         )  # fmt: skip
