@@ -27,6 +27,7 @@ WORTH_SHARING = 4096  # bytes; smaller tensors are as quick to send as to name
 
 _MAX_SEGMENTS = 4096
 _SMALLEST_SLOT = 4 << 10
+_BLOCK = 512  # bytes, of stat
 _LARGEST_SHARED = 1 << 20  # of slots that share a segment
 _SHARED_SEGMENT = 4 << 20
 _NUMBER = struct.Struct("<q")
@@ -236,13 +237,14 @@ class Memory:
 
     def _adopt(self, number: int, fd: int) -> None:
         try:
-            seals, size = fcntl.fcntl(fd, fcntl.F_GET_SEALS), os.fstat(fd).st_size
+            seals, stat = fcntl.fcntl(fd, fcntl.F_GET_SEALS), os.fstat(fd)
+            size, is_there = stat.st_size, stat.st_blocks * _BLOCK >= stat.st_size
         except OSError:
-            seals, size = 0, 0
-        sealed = seals & _SIZE_SEALS == _SIZE_SEALS
+            seals, size, is_there = 0, 0, False
+        sealed = seals & _SIZE_SEALS == _SIZE_SEALS and is_there
         if not sealed or size <= 0 or number in self._peers or len(self._peers) >= _MAX_SEGMENTS:
             os.close(fd)
-            raise Malformed("memory is shown that is not sealed, empty, shown already or too much")
+            raise Malformed("memory is shown that is not sealed, not allocated, empty, shown already or too much")
         try:
             self._peers[number] = _Shown(fd, size, not seals & _FUTURE_WRITE)
         except OSError as error:

@@ -331,3 +331,14 @@ def test_a_full_machine_means_that_bytes_are_sent(worker, monkeypatch):
     batch.mutable("x")[0] = 1
     changed, _, payloads = batch.output()
     assert "place" not in changed[0] and payloads[0].nbytes == 8 * MIB
+
+
+def test_a_segment_that_is_not_there_is_refused(worker):
+    """Its pages would have to be found when they are first looked at, by this process."""
+    fd = os.memfd_create("test", os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, MIB)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+    socket.send_fds(worker.socket, [struct.pack("<q", 1)], [fd])
+    os.close(fd)
+    with pytest.raises(Malformed, match="not allocated"):
+        worker.host.find((1, 0), 4096, 4)
