@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
+import chaos_matrix
 import side_by_side
 
 OUTSIDE = {"kill": signal.SIGKILL, "segv": signal.SIGSEGV, "abort": signal.SIGABRT, "bus": signal.SIGBUS,
@@ -216,7 +217,11 @@ def main() -> int:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--width", type=int, default=512, help="of the network: sets the step time (default 512)")
     parser.add_argument("--deadline", default="2s", help="of a call: how long a hang lasts (default 2s)")
+    parser.add_argument("--matrix", action="store_true",
+                        help="instead: each way to fail at each hook, in both languages, once")  # fmt: skip
     options = parser.parse_args()
+    if options.matrix:
+        return chaos_matrix.matrix(options.json)
     kinds = options.kinds.split(",")
     if unknown := set(kinds) - set(KINDS):
         parser.error(f"no such kind: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
