@@ -114,6 +114,14 @@ std::vector<KeySpec> make_plugin_keys() {
                   "memory; or, as between machines, through a socket with tensors byte by byte",
        .defaults = always("auto"),
        .choices = {"auto", "socket"}},
+      {.key = "device",
+       .kind = KeyKind::kChoice,
+       .slot = PLUGIN(device),
+       .meaning =
+           "where its batch transforms see their tensors: in host memory; or on the rank's GPU, as CUDA "
+           "tensors, without a copy through the host",
+       .defaults = always("cpu"),
+       .choices = {"cpu", "cuda"}},
       {.key = "python",
        .kind = KeyKind::kInterpreter,
        .slot = PLUGIN(python),

@@ -173,6 +173,7 @@ struct PluginConfig {
   LimitsConfig limits;
   std::string affinity = "auto";   // auto | none | CPUs, as cpus_named() reads them
   std::string transport = "auto";  // auto | socket: never a ring, nor shared memory
+  std::string device = "cpu";      // cpu | cuda: where its transforms see their batches
   std::string python;              // interpreter, absolute; empty for a native plugin
   // How `use` was resolved.
   std::string language;    // python | cpp
@@ -194,6 +195,7 @@ struct PluginConfig {
     field("limits", self.limits);
     field("affinity", self.affinity);
     field("transport", self.transport);
+    field("device", self.device);
     field("python", self.python);
     field("language", self.language);
     field("file", self.file);
