@@ -192,7 +192,7 @@ class Gpu:
             if not block.is_looked_at():
                 self._driver.cuIpcCloseMemHandle(ctypes.c_uint64(block.address))
         self._blocks, self._lent = {}, None
-        self._unused.clear()
+        self._unused = []  # what goes from now on was that worker's
 
     def _wait(self, event: ctypes.c_void_p) -> None:
         """For the rank's copies; not for ever, as it may have died before they came."""

@@ -175,13 +175,26 @@ def test_a_region_is_held_for_as_long_as_somebody_looks_at_it(worker):
     assert worker.gpu.held() == []
 
 
+def test_what_goes_after_its_worker_is_given_back_to_nobody(worker):
+    batch = worker.batch(x=X)
+    kept = batch["x"]
+    del batch
+    assert worker.gpu.held() == [(-1, 0)]
+    worker.gpu.forget()
+    assert kept.tolist() == X.tolist()
+    del kept
+    gc.collect()
+    assert worker.gpu.take_unused() == []
+
+
 def test_a_block_is_opened_once_and_closed_with_the_worker(worker):
+    before = worker.library.stand_in_opened()
     worker.batch(x=X)
     worker.batch(x=X)
-    assert worker.library.stand_in_opened() == 1
+    assert worker.library.stand_in_opened() == before + 1
     worker.gpu.held()
     worker.gpu.forget()
-    assert worker.library.stand_in_opened() == 0
+    assert worker.library.stand_in_opened() == before
 
 
 def test_a_region_that_cannot_be_is_malformed(worker):
