@@ -129,6 +129,14 @@ std::vector<KeySpec> make_plugin_keys() {
        .meaning = "start the next process while this one serves, so that a death costs no start; it holds "
                   "nothing of the plugin yet",
        .defaults = always("true")},
+      {.key = "device",
+       .kind = KeyKind::kChoice,
+       .slot = PLUGIN(device),
+       .meaning =
+           "where its batch transforms see their tensors: in host memory; or on the rank's GPU, as CUDA "
+           "tensors, without a copy through the host",
+       .defaults = always("cpu"),
+       .choices = {"cpu", "cuda"}},
       {.key = "python",
        .kind = KeyKind::kInterpreter,
        .slot = PLUGIN(python),

@@ -115,6 +115,25 @@ Status resolve_device(RunFile& run, bool has_cuda) {
   return ok_status();
 }
 
+Status check_device(const RunFile& run, const std::string& key, const PluginConfig& plugin) {
+  if (plugin.device == "cpu") return ok_status();
+  if (run.config.train.device != "cuda") {
+    return refuse(run, key,
+                  key + " is cuda, but train.device is " + run.config.train.device +
+                      ": there is no GPU of a rank to share; use cpu");
+  }
+  if (plugin.limits.memory_bytes > 0) {
+    return refuse(run, key,
+                  key +
+                      " is cuda, but limits.memory bounds the address space, of which CUDA takes far more "
+                      "than it uses; give no limits.memory");
+  }
+  if (plugin.scope == "rank") return ok_status();
+  return refuse(run, key,
+                key + " is cuda, but the scope is " + plugin.scope +
+                    ": each rank has a GPU of its own, so the scope must be rank");
+}
+
 Status check_affinity(const RunFile& run, const std::string& key, const PluginConfig& plugin) {
   if (plugin.affinity == "auto" || plugin.affinity == "none") return ok_status();
   const Result<Cpus> wanted = cpus_named(plugin.affinity);

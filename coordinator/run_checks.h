@@ -16,6 +16,10 @@ Status check_run(const RunFile& run);
 // train.device auto → cpu or cuda; cuda without one is refused.
 Status resolve_device(RunFile& run, bool has_cuda);
 
+// `device` of one plugin is cpu, or cuda where the ranks have GPUs, for a plugin
+// of scope rank whose address space has no limit.
+Status check_device(const RunFile& run, const std::string& key, const PluginConfig& plugin);
+
 // `affinity` of one plugin is auto, none or CPUs that there are.
 Status check_affinity(const RunFile& run, const std::string& key, const PluginConfig& plugin);
 

@@ -163,9 +163,21 @@ class RunFileReader {
       return refuse(plugins->place, "plugins must be a list, not " + describe(*plugins));
     }
     for (const YamlNode& item : plugins->children) {
-      if (auto read = read_plugin(item); !read) return read;
+      auto read = moves_batches_to_gpu(item) ? check_gpu_for(item) : read_plugin(item);
+      if (!read) return read;
     }
     return ok_status();
+  }
+
+  // `use: cuda`, a plugin of other trainers that moves batches to the GPU, is what every rank with one does.
+  static bool moves_batches_to_gpu(const YamlNode& item) {
+    const YamlNode* use = item.is_map() ? item.find("use") : nullptr;
+    return use != nullptr && use->is_scalar() && use->text == "cuda";
+  }
+  Status check_gpu_for(const YamlNode& item) const {
+    if (run_.config.train.device == "cuda") return ok_status();
+    return refuse(item.place, "use: cuda moves batches to a GPU, but train.device is " +
+                                  run_.config.train.device + "; leave it out, or train on a GPU");
   }
 
   Status read_plugin(const YamlNode& item) {
@@ -224,6 +236,7 @@ class RunFileReader {
       return refuse(run_.place_of(prefix + "name"), prefix + sentence);
     }
     if (plugin.language == "python" && plugin.python.empty()) plugin.python = context_.python.string();
+    if (auto checked = check_device(run_, prefix + "device", plugin); !checked) return checked;
     if (auto checked = check_affinity(run_, prefix + "affinity", plugin); !checked) return checked;
     return check_interpreter(run_, prefix + "python", plugin);
   }

@@ -85,7 +85,7 @@ Result<Value> row_value_of(const abi::Value& value) {
   return value_within(value, {SIZE_MAX, SIZE_MAX, true});
 }
 
-AbiTensors::AbiTensors(const Batch& batch, const std::vector<std::string>& writable) {
+AbiTensors::AbiTensors(const Batch& batch, const std::vector<std::string>& writable, bool on_device) {
   strides_.reserve(batch.size());
   for (const Tensor& tensor : batch) {
     strides_.push_back(tensor.strides.empty() ? dense_strides(tensor.shape) : tensor.strides);
@@ -93,7 +93,9 @@ AbiTensors::AbiTensors(const Batch& batch, const std::vector<std::string>& writa
     tensors_.push_back({text(tensor.name), static_cast<abi::DType>(tensor.dtype),
                         static_cast<std::int32_t>(tensor.shape.size()), tensor.shape.data(),
                         strides_.back().data(), tensor.bytes.data,
-                        may ? writable_address(tensor.bytes) : nullptr});
+                        !may        ? nullptr
+                        : on_device ? const_cast<std::byte*>(tensor.bytes.data)
+                                    : writable_address(tensor.bytes)});
   }
 }
 
@@ -163,7 +165,8 @@ AbiFacts::AbiFacts(const Facts& facts, Generation generation) : facts_{} {
   facts_.map_loc_to = to_.data();
 }
 
-AbiCall::AbiCall(const Call& call, const Philox::Key& key) : tensors_(call.batch, call.writable), call_{} {
+AbiCall::AbiCall(const Call& call, const Philox::Key& key, int device)
+    : tensors_(call.batch, call.writable, device >= 0), call_{} {
   const CallContext& context = call.context;
   for (const auto& [name, value] : context.metrics) metrics_.push_back({text(name), value});
   call_.hook = text(call.hook);
@@ -186,6 +189,7 @@ AbiCall::AbiCall(const Call& call, const Philox::Key& key) : tensors_(call.batch
   call_.rng_key[1] = key[1];
   call_.tensor_count = tensors_.list().size();
   call_.tensors = tensors_.list().data();
+  call_.device = device;
   call_.state = text(call.state.text());
   call_.exception = text(context.exception);
   call_.sample = -1;

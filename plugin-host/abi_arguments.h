@@ -38,7 +38,9 @@ Result<Value> row_value_of(const abi::Value& value);
 class AbiTensors {
  public:
   // `writable`: those that may be changed where they lie, if that can be had.
-  explicit AbiTensors(const Batch& batch, const std::vector<std::string>& writable = {});
+  // `on_device`: their bytes are a GPU's, and are not looked at.
+  explicit AbiTensors(const Batch& batch, const std::vector<std::string>& writable = {},
+                      bool on_device = false);
   AbiTensors(const AbiTensors&) = delete;
   AbiTensors& operator=(const AbiTensors&) = delete;
   const std::vector<abi::Tensor>& list() const { return tensors_; }
@@ -64,7 +66,8 @@ class AbiFacts {
 
 class AbiCall {
  public:
-  AbiCall(const Call& call, const Philox::Key& key);
+  // `device`: the GPU on which its batch lies, −1 for host memory.
+  AbiCall(const Call& call, const Philox::Key& key, int device = -1);
   AbiCall(const AbiCall&) = delete;
   AbiCall& operator=(const AbiCall&) = delete;
   const abi::Call& get() const { return call_; }

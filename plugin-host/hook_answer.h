@@ -32,6 +32,7 @@ struct CallLine {
   SendMessage send;
   AskRank ask;
   AllocateShared allocate{};
+  int device = -1;  // the GPU on which the batch of a transform lies
 };
 
 class HookAnswer {

@@ -172,7 +172,7 @@ Reply HookRunner::run_once(const Call& call, const AbiFacts& facts, const CallLi
   const CallContext& context = call.context;
   const Philox::Key key = call_key(facts_.run_seed, facts_.plugin, call.seed_rank, call.hook,
                                    context.global_step, context.micro_batch);
-  const AbiCall abi_call(call, key);
+  const AbiCall abi_call(call, key, line.device);
   HookAnswer answer(about(call), line);
   // Without state_dict there is no state, which is not the same as an empty one.
   if (call.hook != "state_dict" || traits_.stateful) {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <utility>
 
+#include "protocol/hooks.h"
 #include "protocol/local_socket.h"
 #include "protocol/log.h"
 #include "protocol/ring_channel.h"
@@ -65,6 +66,7 @@ PluginHost::PluginHost(EventLoop& loop, PluginHostOptions options, Connect conne
   };
   line_.ask = [this](const Ask& question) { return ask(question); };
   line_.allocate = [this](std::size_t bytes) -> std::optional<Slot> {
+    if (line_.device >= 0) return gpu_->allocate(bytes);
     Result<Slot> slot = places_ ? arena_.allocate(bytes) : Error{};
     return slot ? std::optional(*std::move(slot)) : std::nullopt;
   };
@@ -138,7 +140,7 @@ void PluginHost::on(const Refuse& refuse) {
 }
 
 void PluginHost::on(const Load& load) {
-  HookRunner::Loading loading = HookRunner::load(load, options_.generation, loop_.clock());
+  HookRunner::Loading loading = this->load(load);
   if (auto* failed = std::get_if<LoadFailed>(&loading)) {
     spdlog::error("{}", failed->failure.message);
     control_->send(*failed);
@@ -156,6 +158,18 @@ void PluginHost::on(const Load& load) {
   control_->send(Loaded{options_.generation, runner_->traits()});
 }
 
+HookRunner::Loading PluginHost::load(const Load& load) {
+  if (load.config.device == "cuda") {
+    auto gpu = DeviceGuest::open(load.facts.device);
+    if (!gpu) {
+      const std::string sentence = load.config.name + " has device: cuda, but " + gpu.error().message;
+      return LoadFailed{options_.generation, "import", "device", {"RuntimeError", sentence, {}}};
+    }
+    gpu_ = std::move(*gpu);
+  }
+  return HookRunner::load(load, options_.generation, loop_.clock());
+}
+
 void PluginHost::on(const Configure& configure) { control_->send(runner_->configure(configure.config)); }
 
 void PluginHost::on(const Attach& attach) {
@@ -169,7 +183,9 @@ void PluginHost::on(const Attach& attach) {
   if (!data) return finish(kExitOwnError, data.error().message);
   data_ = std::move(*data);
   listen_to_worker();
-  greet(*data_, std::vector<std::string>{std::string(kRing), std::string(kSharedMemory)});
+  std::vector<std::string> capabilities{std::string(kRing), std::string(kSharedMemory)};
+  if (gpu_) capabilities.push_back(gpu_->capability());
+  greet(*data_, std::move(capabilities));
 }
 
 void PluginHost::on(const Stop& stop) {
@@ -248,6 +264,7 @@ void PluginHost::drop_worker() {
   calls_.clear();
   data_.reset();
   places_.reset();
+  if (gpu_) gpu_->forget();
   aborted_ = in_call_;
 }
 
@@ -256,17 +273,24 @@ void PluginHost::drop_worker() {
 void PluginHost::run_next_call() {
   next_call_timer_ = loop_.call_after(Duration::zero(), [this] {
     if (exit_status_ || calls_.empty()) return;
-    const Call call = std::move(calls_.front());
+    Call call = std::move(calls_.front());
     calls_.pop_front();
-    run(call);
+    run(std::move(call));
     if (!exit_status_ && !calls_.empty()) run_next_call();
   });
 }
 
-void PluginHost::run(const Call& call) {
+void PluginHost::run(Call call) {
   in_call_ = true;
   mark_.begin(call.seq);
-  Reply reply = runner_->run(call, line_);
+  const HookInfo* hook = find_hook(call.hook);
+  Reply reply;
+  if (gpu_ && hook != nullptr && hook->kind == HookKind::kTransform) {
+    if (Status works = run_on_device(call, reply); !works)
+      return finish(kExitOwnError, works.error().message);
+  } else {
+    reply = runner_->run(call, line_);
+  }
   if (places_) {
     share(arena_, reply.batch);
     const MemoryNews news{options_.generation, {}, places_->take_gone()};
@@ -276,6 +300,15 @@ void PluginHost::run(const Call& call) {
   }
   line_.send(reply);
   in_call_ = aborted_ = false;
+}
+
+// An error of the GPU's is left for every later call: this process cannot go on.
+Status PluginHost::run_on_device(Call& call, Reply& reply) {
+  if (Status begun = gpu_->begin(call); !begun) return begun;
+  line_.device = gpu_->ordinal();
+  reply = runner_->run(call, line_);
+  line_.device = -1;
+  return gpu_->end(reply);
 }
 
 // The loop runs on meanwhile, so that a stop, the parent's death and another

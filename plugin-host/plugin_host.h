@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "call_mark.h"
+#include "device_guest.h"
 #include "hook_runner.h"
 #include "protocol/arena.h"
 #include "protocol/channel.h"
@@ -81,12 +82,14 @@ class PluginHost {
   void on_data(Message message);
   void on_data_closed(const Error& why);
 
+  HookRunner::Loading load(const Load& load);
   void greet(Channel& channel, std::vector<std::string> capabilities);
   void listen_to_worker();
   void use(const std::vector<std::string>& agreed);
   void drop_worker();
   void run_next_call();
-  void run(const Call& call);
+  void run(Call call);
+  Status run_on_device(Call& call, Reply& reply);
   std::optional<Answer> ask(const Ask& question);
   void beat();
   void finish(int status, const std::string& why);
@@ -106,7 +109,8 @@ class PluginHost {
   Generation coordinator_;
 
   Arena arena_{default_arena_bytes()};
-  std::string worker_path_;  // of its data endpoint; empty when it is on another machine
+  std::unique_ptr<DeviceGuest> gpu_;  // where the run file says `device: cuda`
+  std::string worker_path_;           // of its data endpoint; empty when it is on another machine
   std::optional<Places> places_;
   std::unique_ptr<Channel> data_;  // before the places it must go
   Generation worker_;

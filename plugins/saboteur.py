@@ -33,6 +33,7 @@ from bulkhead import host
 from bulkhead.hooks import EXCLUSIVE, HOOKS
 
 PLACES = tuple(hook for hook in HOOKS if hook not in EXCLUSIVE)
+FLOATS = ("float16", "float32", "float64")  # what it adds to
 LIES = ("nan", "wrong_shape", "wrong_type")  # about the output, so they need one
 WAYS = ("segv", "abort", "kill", "exit0", "exit3", "raise", "hang", "stop", "garbage") + LIES
 
@@ -125,7 +126,7 @@ class Saboteur(bulkhead.Plugin):
         lie = self._visit(hook, ctx)
         self.seen += 1
         for name in list(batch):
-            if batch[name].dtype.kind == "f":
+            if batch.dtype(name) in FLOATS:
                 batch.mutable(name)[...] += 0.001 * (self.seen % 7)
             elif name == "input_ids" and batch[name].shape[-1] >= 2 and self.seen % 2:
                 ids = batch.mutable(name)
@@ -169,12 +170,13 @@ class Saboteur(bulkhead.Plugin):
     def _lie(self, batch):
         for name in list(batch):
             array = batch[name]
-            if self.how == "nan" and array.dtype.kind == "f":
+            if self.how == "nan" and batch.dtype(name) in FLOATS:
                 batch.mutable(name)[...] = np.nan
             elif self.how == "wrong_shape":
                 batch[name] = array[:-1]
             elif self.how == "wrong_type":
-                batch[name] = array.astype(np.float64 if array.dtype != np.float64 else np.float32)
+                wanted = np.float64 if batch.dtype(name) != "float64" else np.float32
+                batch[name] = (array if isinstance(array, np.ndarray) else array.cpu().numpy()).astype(wanted)
 
 
 def _only_visits(hook):

@@ -10,6 +10,7 @@
 #include <ATen/ops/from_blob.h>
 #include <c10/core/ScalarType.h>
 
+#include "device_tensor.h"
 #include "protocol/log.h"
 
 namespace bulkhead {
@@ -77,6 +78,7 @@ Result<at::Tensor> from_wire(const Tensor& wire) {
     return malformed(wire,
                      "holds " + std::to_string(wire.bytes.size) + " bytes, not what its shape asks for");
   }
+  if (wire.bytes.device != nullptr) return device_tensor(wire, *type);
   const auto is_bool = [](std::byte value) { return value <= std::byte{1}; };
   if (wire.dtype == DType::kBool &&
       !std::all_of(wire.bytes.data, wire.bytes.data + wire.bytes.size, is_bool)) {

@@ -61,7 +61,8 @@ Batch to_wire(const TensorBatch& batch);
 // Of all its tensors together.
 std::size_t bytes_of(const Batch& batch);
 
-// For training.  Shares each Blob, strides and all, and keeps its owner alive; only bytes that
+// For training.  Shares each Blob, strides and all, and keeps its owner alive, also one on the rank's GPU
+// (device_tensor.h: on the compute thread); only bytes that
 // are not aligned for their type are copied.  Fails (malformed) where bytes and
 // shape disagree, or a bool is neither 0 nor 1.
 Result<TensorBatch> from_wire(const Batch& batch);

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::string_view kIpc = "ipc://";
 constexpr auto kRingPatience = std::chrono::seconds(30);
+constexpr auto kQuarantine = std::chrono::seconds(1);
 
 void make_readable(Reply& reply) {
   reply.control.reason = readable(reply.control.reason);
@@ -39,7 +40,7 @@ PluginStream::Effects HostLink::effects() {
   effects.send = [this](Call call) {
     call.generation = around_.generation;
     call.seed_rank = call.context.rank.value_or(around_.rank);
-    to_host(call, call.seq);
+    send_call(std::move(call));
   };
   effects.settle = around_.settle;
   effects.ready = [this] {
@@ -54,7 +55,11 @@ PluginStream::Effects HostLink::effects() {
     fault.host_generation = attach_.host_generation;
     around_.tell_coordinator(std::move(fault));
   };
-  effects.dead_letter = around_.dead_letter;
+  effects.dead_letter = [this](const Call& call, const std::string& reason) {
+    Call kept = call;
+    kept.batch = in_host_memory(std::move(kept.batch));
+    around_.dead_letter(kept, reason);
+  };
   effects.event = [this](std::string event, Value fields) {
     fields["plugin"] = name();
     fields["rank"] = around_.rank;
@@ -116,6 +121,13 @@ std::vector<std::string> HostLink::agreed(const Hello& hello) const {
   const auto offers = [&](std::string_view name) { return std::ranges::count(hello.capabilities, name) > 0; };
   if (ring_door_ && offers(kRing)) agreed.emplace_back(kRing);
   if (memory_door_ && offers(kSharedMemory)) agreed.emplace_back(kSharedMemory);
+  if (!on_device()) return agreed;
+  const std::string gpu = around_.device == nullptr ? "" : kDevice.data() + around_.device->device().uuid();
+  if (memory_door_ && !gpu.empty() && offers(gpu)) {
+    agreed.push_back(gpu);
+  } else {
+    spdlog::warn("batches of {} go through host memory: it does not share this rank's GPU", name());
+  }
   return agreed;
 }
 
@@ -144,6 +156,22 @@ void HostLink::share_memory_over_channel() {
   channel_->share(&*places_);
   channel_->send(MemoryNews{around_.generation, {}, {}});  // names may come
   places_->begin();
+}
+
+// Where the input of a transform is to lie for its plugin.
+void HostLink::send_call(Call call) {
+  const HookInfo* hook = find_hook(call.hook);
+  if (lender_ && hook != nullptr && hook->kind == HookKind::kTransform && !call.batch.empty()) {
+    const Status lent = lender_->lend(call);
+    if (!lent && !std::exchange(complained_, true))
+      spdlog::warn("batches of {} go through host memory: {}", name(), lent.error().message);
+  }
+  const auto on_gpu = [](const Tensor& tensor) { return tensor.bytes.device != nullptr; };
+  if (std::ranges::any_of(call.batch, on_gpu)) {
+    call.batch = in_host_memory(std::move(call.batch));
+    if (around_.arena != nullptr) share(*around_.arena, call.batch);
+  }
+  to_host(call, call.seq);
 }
 
 // `seq`: the call whose reply gives back what the message names.
@@ -193,7 +221,18 @@ void HostLink::hang_up() {
   patience_.reset();
   places_.reset();
   lent_.clear();
+  quarantine();
   greeted_ = false;
+}
+
+// What an ended process was lent is used again when its GPU work is surely over.
+void HostLink::quarantine() {
+  if (!lender_) return;
+  for (auto& block : lender_->leave()) quarantined_.push_back(std::move(block));
+  lender_.reset();
+  quarantine_ = around_.loop->call_after(kQuarantine, [this] {
+    for (auto& block : std::exchange(quarantined_, {})) around_.device->put_back(std::move(block));
+  });
 }
 
 void HostLink::met(std::unique_ptr<Channel> channel) {
@@ -219,6 +258,14 @@ void HostLink::on_message(Message message) {
   const TimePoint now = around_.loop->now();
   if (Reply* reply = std::get_if<Reply>(&message)) {
     make_readable(*reply);
+    if (lender_) {
+      const Status taken = lender_->take(*reply, route().config.check_finite);
+      const bool is_lie = !taken && taken.error().code == ErrorCode::kMalformed;
+      CHECK(taken.ok() || is_lie, taken.error().message);  // a rank whose own GPU fails it cannot go on
+      if (is_lie) return garbage(taken.error().message);
+    } else if (!reply->in_region.empty()) {
+      return garbage("its output lies in a region that it was not lent");
+    }
     if (!settle_loans(*reply)) return garbage("it holds memory that it was not given");
     take_over(reply->batch);
     stream_.on_reply(std::move(*reply), now);
@@ -229,8 +276,10 @@ void HostLink::on_message(Message message) {
     stream_.on_ask(std::move(*question), now);
   } else if (const Progress* progress = std::get_if<Progress>(&message)) {
     stream_.on_progress(*progress, now);
-  } else if (const MemoryNews* news = std::get_if<MemoryNews>(&message); news != nullptr && places_) {
+  } else if (MemoryNews* news = std::get_if<MemoryNews>(&message); news != nullptr && places_) {
     places_->gone(news->gone);
+    if (lender_)
+      std::erase_if(news->unused, [this](const Place& place) { return lender_->given_back(place); });
     if (Status known = places_->given_back(news->unused); !known) return garbage(known.error().message);
   } else {
     return garbage("it sent " + std::string(type_of(message)) + ", which a host never sends here");
@@ -248,6 +297,8 @@ void HostLink::greet(const Hello& hello) {
   greeted_ = true;
   const Welcome welcome{around_.generation, std::min(kProtocolMax, hello.version_max), agreed(hello)};
   channel_->send(welcome);
+  const auto is_gpu = [](const std::string& agreed) { return agreed.starts_with(kDevice); };
+  if (std::ranges::any_of(welcome.capabilities, is_gpu)) lender_.emplace(*around_.device);
   if (std::ranges::count(welcome.capabilities, kRing) == 0) return begin();
   patience_ = around_.loop->call_after(kRingPatience, [this] { garbage("it did not come to the ring"); });
 }

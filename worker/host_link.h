@@ -12,6 +12,7 @@
 #include <string>
 
 #include "call_mark.h"
+#include "device_lender.h"
 #include "gathering.h"
 #include "plugin_stream.h"
 #include "protocol/arena.h"
@@ -35,8 +36,9 @@ class HostLink {
     std::function<void(const Call&, const std::string&)> dead_letter;
     // Every parameter, when the rank stands still; `use` is called later, on this loop.
     std::function<void(std::function<void(Batch)> use)> weights;
-    Arena* arena = nullptr;  // of this loop, for what hosts on this machine read
-    bool alone = false;      // one process of this plugin in all: a world of one rank, or job scope
+    Arena* arena = nullptr;          // of this loop, for what hosts on this machine read
+    DeviceMemory* device = nullptr;  // of the rank's GPU, where it has one
+    bool alone = false;              // one process of this plugin in all: a world of one rank, or job scope
   };
 
   HostLink(PluginRoute route, StreamOptions options, Surroundings surroundings);
@@ -62,13 +64,16 @@ class HostLink {
  private:
   void met(std::unique_ptr<Channel> channel);
   void hang_up();
+  void quarantine();
   void on_message(Message message);
   void greet(const Hello& hello);
   void to_host(const Message& message, Seq seq);
+  void send_call(Call call);
   bool settle_loans(const Reply& reply);
   // What greet() has agreed on, of what this link can.
   std::vector<std::string> agreed(const Hello& hello) const;
   bool by_socket() const { return route().config.transport == "socket"; }
+  bool on_device() const { return route().config.device == "cuda"; }
   void open_doors(const std::string& path);
   void share_memory(UniqueFd socket);
   void share_memory_over_channel();
@@ -86,13 +91,16 @@ class HostLink {
   AttachHost attach_;
   std::optional<CallMark> mark_;
   bool greeted_ = false;
+  bool complained_ = false;  // that the GPU has no room: once is enough
   std::int64_t stale_ = 0;
   std::unique_ptr<Listener> listener_;
   std::unique_ptr<LocalListener> ring_door_, memory_door_;
   std::optional<Places> places_;
   std::map<Seq, std::vector<Place>> lent_;  // by the call that will give it back
-  std::unique_ptr<Channel> channel_;        // before the listener and the places it must go
-  EventLoop::Handle deadline_, patience_;
+  std::optional<DeviceLender> lender_;
+  std::vector<std::shared_ptr<DeviceBlock>> quarantined_;  // of processes that ended a moment ago
+  std::unique_ptr<Channel> channel_;                       // before the listener and the places it must go
+  EventLoop::Handle deadline_, patience_, quarantine_;
 };
 
 }  // namespace bulkhead

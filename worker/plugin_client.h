@@ -96,6 +96,7 @@ class PluginClient {
     std::vector<std::string> relays;  // StartWorker's
     StreamOptions stream;
     SampleKind samples = SampleKind::kNone;
+    std::optional<int> gpu;  // the rank's, as CUDA counts
     // Samples as plugins see them to a batch as the model takes it; called on
     // the loop thread, while batches are transformed.
     std::function<Result<Batch>(const Batch&)> collate;

@@ -12,7 +12,7 @@ namespace {
 // As a file takes it.
 Batch dense_copy(const Batch& batch) {
   Batch copy;
-  for (const Tensor& tensor : batch) copy.push_back(dense(tensor));
+  for (const Tensor& tensor : in_host_memory(batch)) copy.push_back(dense(tensor));
   return copy;
 }
 

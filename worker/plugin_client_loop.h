@@ -40,6 +40,7 @@ struct PluginClient::LoopSide {
 
   EventLoop& loop;
   Arena arena{default_arena_bytes()};
+  std::unique_ptr<DeviceMemory> device;  // of the rank's GPU, where a plugin asks for it
   std::int64_t rank = 0;
   std::function<Result<Batch>(const Batch&)> collate;
   std::unique_ptr<RelayHub> hub;                   // home of shared processes

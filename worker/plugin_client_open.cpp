@@ -28,6 +28,15 @@ bool sees(const HookInfo& hook, SampleKind samples) {
   return !of_rows || samples == SampleKind::kRows;
 }
 
+// Plugins may have an eighth of the GPU's memory; null where it cannot be shared.
+std::unique_ptr<DeviceMemory> open_device(int ordinal) {
+  const Result<DeviceCalls> calls = load_device_calls();
+  auto device = calls ? Device::open(*calls, ordinal) : calls.error();
+  if (device) return std::make_unique<DeviceMemory>(*device, (*device)->total_bytes() / 8);
+  spdlog::warn("batches go to plugins through host memory: {}", device.error().message);
+  return nullptr;
+}
+
 std::vector<std::int64_t> all_ranks(std::int64_t world_size) {
   std::vector<std::int64_t> ranks(static_cast<std::size_t>(world_size));
   std::iota(ranks.begin(), ranks.end(), 0);
@@ -76,6 +85,8 @@ void PluginClient::open(const Options& options, const std::vector<PluginRoute>& 
     CHECK(away.ok(), away.error().message);
     side.away = std::move(*away);
   }
+  const auto on_device = [](const PluginRoute& route) { return route.config.device == "cuda"; };
+  if (options.gpu && std::ranges::any_of(routes, on_device)) side.device = open_device(*options.gpu);
   for (std::size_t i = 0; i < routes.size(); ++i) {
     const PluginRoute& route = routes[i];
     const auto settle = [raw = &side, i](std::int64_t ticket, Outcome outcome) {
@@ -128,6 +139,7 @@ HostLink::Surroundings PluginClient::surroundings(const Options& options, const 
       });
     });
   };
+  around.device = loop_side_->device.get();
   around.alone = facts_.world_size == 1 || route.config.scope == "job";
   return around;
 }

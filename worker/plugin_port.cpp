@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "protocol/device_memory.h"
+
 namespace bulkhead {
 
 std::unique_ptr<PluginPort> PluginPort::direct(PluginRoute route, StreamOptions options,
@@ -47,6 +49,7 @@ std::unique_ptr<PluginPort> PluginPort::away(PluginRoute route, RelayLink* relay
 }
 
 std::int64_t PluginPort::call(SharedCall call) {
+  if (relay_ != nullptr && call.input) call.input = in_host_memory(std::move(*call.input));
   if (relay_ != nullptr) return relay_->call(route_.plugin, std::move(call));
   if (shared_) return shared_->call(rank_, std::move(call));
   return link_
@@ -56,7 +59,7 @@ std::int64_t PluginPort::call(SharedCall call) {
 
 void PluginPort::supply(std::int64_t ticket, Batch input) {
   if (relay_ != nullptr)
-    relay_->supply(route_.plugin, ticket, std::move(input));
+    relay_->supply(route_.plugin, ticket, in_host_memory(std::move(input)));
   else if (shared_)
     shared_->supply(rank_, ticket, std::move(input));
   else

@@ -81,8 +81,10 @@ Status TrainingLoop::launch(std::int64_t step, const std::vector<Taken>& taken) 
   auto& staged = recorded_->staged[step % 2];
   for (std::size_t i = 0; i < taken.size(); ++i) {
     for (std::size_t tensor = 0; tensor < taken[i].batch.size(); ++tensor) {
-      staged[i][tensor].value.copy_(taken[i].batch[tensor].value);
-      recorded_->inputs[i][tensor].value.copy_(staged[i][tensor].value, /*non_blocking=*/true);
+      const at::Tensor& value = taken[i].batch[tensor].value;
+      at::Tensor& input = recorded_->inputs[i][tensor].value;
+      if (!value.is_cuda()) staged[i][tensor].value.copy_(value);
+      input.copy_(value.is_cuda() ? value : staged[i][tensor].value, /*non_blocking=*/true);
     }
   }
   return recorded_->passes.replay();

@@ -181,6 +181,7 @@ WorkerDone Worker::train(const StartWorker& start) {
   options.relays = start.relays;
   options.stream.lengths_vary = config.data.type == "rows";
   options.samples = samples_of(config.data);
+  if (ground.device.is_cuda()) options.gpu = ground.device.index();
   options.collate = [&data](const Batch& samples) { return data->collate(samples); };
   options.weights = [&parameters] { return copy_of(parameters); };
   const auto leave = [&](WorkerDone done) {

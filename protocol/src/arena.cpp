@@ -131,7 +131,8 @@ Blob own_copy(Arena& arena, const Blob& bytes) {
 
 void share(Arena& arena, Batch& batch) {
   for (Tensor& tensor : batch) {
-    if (tensor.bytes.segment != nullptr || tensor.bytes.size < kWorthSharing) continue;
+    const bool elsewhere = tensor.bytes.segment != nullptr || tensor.bytes.device != nullptr;
+    if (elsewhere || tensor.bytes.size < kWorthSharing) continue;
     Blob copy = own_copy(arena, tensor.bytes);
     if (copy.segment != nullptr) tensor.bytes = std::move(copy);
   }

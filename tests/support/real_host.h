@@ -27,9 +27,11 @@ namespace bulkhead {
 class RealHost {
  public:
   // Returns when the plugin is ready to be called.  `config`: name, language,
-  // file, class_name, with, transport, spin_us.  `python`: the host's interpreter.
-  RealHost(EventLoop& loop, Arena& arena, PluginConfig config, std::string python = BULKHEAD_PYTHON)
-      : loop_(loop), arena_(arena), config_(std::move(config)) {
+  // file, class_name, with, transport, spin_us, device.  `python`: the host's interpreter; `device`: of the
+  // rank's GPU.
+  RealHost(EventLoop& loop, Arena& arena, PluginConfig config, std::string python = BULKHEAD_PYTHON,
+           DeviceMemory* device = nullptr)
+      : loop_(loop), arena_(arena), device_(device), config_(std::move(config)) {
     loop_.spin_for(std::chrono::microseconds(config_.spin_us));
     std::unique_ptr<Channel> control;
     auto listener = listen_channel(loop_, endpoint("control"), {.one_peer = true},
@@ -104,6 +106,7 @@ class RealHost {
       load.generation = kSelf;
       load.config = config_;
       load.facts.plugin = config_.name;
+      if (device_ != nullptr) load.facts.device = "cuda:" + std::to_string(device_->device().ordinal());
       load.facts.run_dir = directory_.path().string();
       control_->send(load);
     } else if (const auto* loaded = std::get_if<Loaded>(&message)) {
@@ -128,6 +131,7 @@ class RealHost {
     };
     around.dead_letter = [](const Call&, const std::string&) {};
     around.arena = &arena_;
+    around.device = device_;
     around.alone = true;
     StreamOptions options;
     options.lengths_vary = true;  // an output may have another shape than the last one
@@ -138,6 +142,7 @@ class RealHost {
 
   EventLoop& loop_;
   Arena& arena_;
+  DeviceMemory* device_;
   const PluginConfig config_;
   TemporaryDirectory directory_;
   std::unique_ptr<Listener> listener_;

@@ -24,6 +24,7 @@ from bulkhead import context as context_module
 from bulkhead import loader, messages
 from bulkhead.call_mark import CallMark
 from bulkhead.context import Facts
+from bulkhead.device import Gpu, GpuLost, NoGpu, open_gpu
 from bulkhead.link import Link, PeerGone, Refused, capabilities
 from bulkhead.ring import RingSocket
 from bulkhead.rng import GlobalSeeds, call_key
@@ -69,6 +70,7 @@ class Host:
         self._control = Link(self._zmq, endpoint, self._hello(), None)
         self._data: Optional[Link] = None
         self._runner: Optional[Runner] = None
+        self._gpu: Optional[Gpu] = None  # where the run file says `device: cuda`
         self._calls: Deque[dict] = deque()  # to be run; one, but for those that came while a hook waited for an answer
         self._then: Optional[Callable[[], None]] = None  # what has aborted the call under way
         self._poller = zmq.Poller()
@@ -222,7 +224,7 @@ class Host:
         elif kind == "attach" and self._runner is not None:
             self._drop_data()
             self._mark = CallMark(fields["endpoint"])
-            hello = {**self._hello(), "capabilities": capabilities()}
+            hello = {**self._hello(), "capabilities": capabilities(self._gpu)}
             self._data = Link(self._zmq, fields["endpoint"], hello, fields["worker_generation"])
 
     def _beat(self, now: float) -> None:
@@ -238,6 +240,8 @@ class Host:
         known = Facts(self._generation, **facts)
         context_module.set_facts(known)
         try:
+            if config["device"] == "cuda":
+                self._gpu = _gpu_of(config, known)
             cls = loader.find_class(config, again=self._generation > 1)
             seeds = GlobalSeeds() if cls.seeded else None
             if seeds is not None:
@@ -251,7 +255,7 @@ class Host:
             self._linger_ms = _FLUSH_MS
             raise Stopped(2, str(refusal)) from None
         self._spin = min(max(config["spin_us"], 0), _MAX_SPIN_US) * 1e-6
-        self._runner = Runner(loaded, known, seeds, self._to_worker, self._receive)
+        self._runner = Runner(loaded, known, seeds, self._to_worker, self._receive, self._gpu)
         self._to_coordinator(messages.loaded(self._generation, loaded.traits))
 
     # ----- Sending -----
@@ -281,11 +285,22 @@ class Host:
             self._data = None
             self._calls.clear()
             self._mark.close()
+            if self._gpu is not None:
+                self._gpu.forget()
 
     def _close(self) -> None:
         self._drop_data()
         self._control.close(self._linger_ms)
         self._zmq.term()
+
+
+def _gpu_of(config: dict, facts: Facts) -> Gpu:
+    """The rank's; loader.Refusal where it cannot be used."""
+    try:
+        return open_gpu(facts.device)
+    except NoGpu as error:
+        message = f"{config['name']} has device: cuda, but {error}"
+        raise loader.Refusal("import", "device", message) from None
 
 
 def _raiser(error: Exception) -> Callable[[], None]:
@@ -325,6 +340,9 @@ def main() -> int:
     except Refused as refused:
         print(f"bulkhead host: {refused}", file=sys.stderr)
         return 2
+    except GpuLost as lost:
+        print(f"bulkhead host: {lost}; this process cannot go on", file=sys.stderr)
+        return 1
     except Malformed as malformed:
         print(f"bulkhead host: a message breaks the protocol: {malformed}", file=sys.stderr)
         return 1

@@ -12,6 +12,7 @@ from typing import Any, List, Optional, Sequence, Tuple, Union
 import zmq
 
 from bulkhead import memory, messages, ring, wire
+from bulkhead.device import Gpu
 from bulkhead.memory import Memory
 from bulkhead.ring import PeerGone, RingSocket
 
@@ -150,6 +151,7 @@ class Link:
             raise Refused(f"no memory is shared with the worker: {error}") from None
 
 
-def capabilities() -> List[str]:
+def capabilities(gpu: Optional[Gpu] = None) -> List[str]:
     """What this host can beside its sockets, for the hello to a worker of this machine."""
-    return [memory.CAPABILITY, *([ring.CAPABILITY] if ring.available() else [])]
+    offered = [memory.CAPABILITY, *([ring.CAPABILITY] if ring.available() else [])]
+    return offered + ([gpu.capability] if gpu is not None else [])

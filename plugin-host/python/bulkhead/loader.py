@@ -31,7 +31,7 @@ class Refusal(Exception):
     def __init__(self, stage: str, key: str, message: str, error: Optional[BaseException] = None) -> None:
         super().__init__(message)
         self.stage = stage  # find | import | check | arguments | constructor
-        self.key = key  # use | with.NAME | ""
+        self.key = key  # use | device | with.NAME | ""
         self.failure = sentence(message)
         if error is not None:
             self.failure.update(type=type_name(error), traceback=failure_of(error)["traceback"])

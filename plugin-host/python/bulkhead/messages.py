@@ -155,7 +155,17 @@ _facts = _struct(
 # Of the run file's entry a host uses only what finds and constructs the class.
 _config = _struct(
     use=(_str, ""), name=(_str, ""), **{"with": (_object, dict)}, language=(_str, ""), file=(_str, ""),
-    module=(_str, ""), class_name=(_str, ""), spin_us=(_int, 0),
+    module=(_str, ""), class_name=(_str, ""), device=(_str, "cpu"),
+    spin_us=(_int, 0),
+)  # fmt: skip
+
+_piece = _struct(
+    name=(_str, ""), of=(_str, ""), offset=(_int, 0), dtype=(_str, ""), shape=(_list_of(_int), list),
+    strides=(_list_of(_int), list),
+)  # fmt: skip
+
+_region = _struct(
+    segment=(_int, 0), bytes=(_int, 0), memory=(_str, ""), ready=(_str, ""), tensors=(_list_of(_piece), list),
 )  # fmt: skip
 
 _context = _struct(
@@ -177,7 +187,7 @@ _READERS: Dict[str, Reader] = {
     "call": _struct(
         generation=(_int, 0), seq=(_int, 0), hook=(_str, ""), deadline_ms=(_int, 0), seed_rank=(_int, 0),
         context=(_context, lambda: _context({})), batch=(_batch, list), state=(_state, 0),
-        writable=(_list_of(_str), list),
+        writable=(_list_of(_str), list), region=(_optional(_region), None),
     ),
     "answer": _struct(
         generation=(_int, 0), seq=(_int, 0), number=(_int, 0), failure=(_optional(_failure), None),
@@ -322,6 +332,7 @@ def reply(
     state: Optional[bytes] = None,
     held: Sequence[dict] = (),
     pieces: Sequence[dict] = (),
+    in_region: Sequence[dict] = (),
 ) -> dict:
     """Its bytes (those of `batch`, then the state) are the caller's to send after it."""
     return {
@@ -329,7 +340,7 @@ def reply(
         "control": asked, "batch": list(batch), "kept": list(kept),
         "state": {"bytes": len(state) if state is not None else 0},
         "has_state": state is not None, "seconds": seconds, "held": list(held),
-        "pieces": list(pieces),
+        "pieces": list(pieces), "in_region": list(in_region),
     }  # fmt: skip
 
 
@@ -349,7 +360,7 @@ def tensor(name: str, dtype: str, shape: Sequence[int], place: Optional[dict] = 
 
 
 def piece(name: str, of: str, offset: int, dtype: str, shape: Sequence[int], strides: Sequence[int]) -> dict:
-    """A tensor that is a piece of the input `of`; `offset` in bytes, strides in elements."""
+    """A tensor that is a piece of the input `of`, or lies in the region; `offset` in bytes, strides in elements."""
     return {
         "name": name, "of": of, "offset": offset, "dtype": dtype, "shape": list(shape), "strides": list(strides),
     }  # fmt: skip

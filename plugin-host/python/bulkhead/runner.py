@@ -14,6 +14,7 @@ from bulkhead import checks, messages, rows, state, wire
 from bulkhead.asking import AskFailed, Tensors
 from bulkhead.batch import Batch
 from bulkhead.context import Context, Facts
+from bulkhead.device import Gpu
 from bulkhead.failure import failure_of, sentence
 from bulkhead.hooks import COLLATE, HOOKS, NOTIFY, ROWS, SAMPLE, TRANSFORM
 from bulkhead.loader import LoadedPlugin
@@ -36,9 +37,10 @@ class Runner:
     """Answers the calls to one plugin, one at a time, in order."""
 
     def __init__(
-        self, loaded: LoadedPlugin, facts: Facts, seeds: Optional[GlobalSeeds], send: Send, receive: Receive
-    ) -> None:
-        """`seeds`: None when the class says ``seeded = False``."""
+        self, loaded: LoadedPlugin, facts: Facts, seeds: Optional[GlobalSeeds], send: Send, receive: Receive,
+        gpu: Optional[Gpu] = None,
+    ) -> None:  # fmt: skip
+        """`seeds`: None when the class says ``seeded = False``; `gpu`: where its batches are."""
         self._plugin = loaded.plugin
         self._stateless = loaded.traits["stateless"]
         self._steers = loaded.traits["steers"]
@@ -46,6 +48,7 @@ class Runner:
         self._own_state = "state_dict" in loaded.hooks
         self._facts = facts
         self._seeds = seeds
+        self._gpu = gpu
         self._send = send
         self._receive = receive
         self.memory: Optional[Memory] = None  # shared with the worker; the host sets it
@@ -66,7 +69,8 @@ class Runner:
     def run(self, call: dict) -> None:
         """Sends the reply to `call`, whose batch it takes out of it, and before it what the hook logs.
 
-        SystemExit and KeyboardInterrupt pass, unless they are among the class's `raises`; so does CallAborted.
+        SystemExit and KeyboardInterrupt pass, unless they are among the class's `raises`; so do CallAborted and
+        GpuLost.
         """
         hook, seq = call["hook"], call["seq"]
         self._seq = seq
@@ -80,13 +84,16 @@ class Runner:
         payloads = fields.pop("payloads", ())
         memory = self.memory
         if memory is not None:
-            fields["held"] = [messages.place(*place) for place in memory.held()]
+            held = memory.held() + (self._gpu.held() if self._gpu is not None else [])
+            fields["held"] = [messages.place(*place) for place in held]
             self._tell_memory(memory)
         reply = messages.reply(self._facts.generation, seq, hook, seconds, failure=failure, fatal=fatal, **fields)
         self._send(reply, payloads)
 
     def _tell_memory(self, memory: Memory) -> None:
         unused, gone = memory.take_unused(), memory.end_call()
+        if self._gpu is not None:
+            unused += self._gpu.take_unused()
         if unused or gone:
             news = messages.memory_news(self._facts.generation, [messages.place(*place) for place in unused], gone)
             self._send(news, ())
@@ -114,6 +121,8 @@ class Runner:
         except CallAborted:
             raise
         except BaseException as error:
+            if self._gpu is not None:
+                self._gpu.check(error)
             fatal = isinstance(error, self._raises)
             if isinstance(error, (SystemExit, KeyboardInterrupt)) and not fatal:
                 raise
@@ -161,18 +170,23 @@ class Runner:
         return _asked(ctx)
 
     def _transform(self, method: Callable, call: dict, ctx: Context) -> dict:
+        if self._gpu is not None:
+            return self._transform_on_gpu(self._gpu, method, call, ctx)
         batch = Batch(call.pop("batch"), self.memory, call.get("writable", ()))
-        result = method(batch, ctx)
-        if isinstance(result, dict):
-            batch.update(result)
-        elif result is not None and result is not batch and result is not batch.current_torch():
-            raise TypeError(
-                f"{call['hook']} returned {wire.a(type(result))}; it must return nothing, the batch, or a dict "
-                f"of arrays"
-            )
+        _update(batch, method(batch, ctx), call["hook"])
         pieces = batch.pieces()
         changed, kept, payloads = batch.output()
         return {**_asked(ctx), "batch": changed, "kept": kept, "pieces": pieces, "payloads": payloads}
+
+    def _transform_on_gpu(self, gpu: Gpu, method: Callable, call: dict, ctx: Context) -> dict:
+        from bulkhead.torch_device_batch import DeviceBatch  # imports torch
+
+        region = gpu.open(call["region"]) if call["region"] is not None else None
+        batch = DeviceBatch(gpu.device, region, Batch(call.pop("batch"), self.memory), self.memory)
+        _update(batch, method(batch, ctx), call["hook"])
+        changed, kept, in_region, payloads = batch.finish()
+        gpu.finish()
+        return {**_asked(ctx), "batch": changed, "kept": kept, "in_region": in_region, "payloads": payloads}
 
     def _samples(self, method: Callable, call: dict, ctx: Context) -> dict:
         batch = Batch(call.pop("batch"), self.memory)
@@ -216,6 +230,16 @@ class Runner:
 
 def _bind(answer: Callable, method: Callable) -> Callable[[dict, Context], dict]:
     return lambda call, ctx: answer(method, call, ctx)
+
+
+def _update(batch: Any, result: Any, hook: str) -> None:
+    """With what the hook returned; TypeError for what is no batch."""
+    if isinstance(result, dict):
+        batch.update(result)
+    elif result is not None and result is not batch and result is not batch.current_torch():
+        raise TypeError(
+            f"{hook} returned {wire.a(type(result))}; it must return nothing, the batch, or a dict of arrays"
+        )
 
 
 def _nothing() -> None:

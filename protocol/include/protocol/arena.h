@@ -102,7 +102,7 @@ class Arena {
 // Smaller tensors are as quick to send as to name.
 inline constexpr std::size_t kWorthSharing = 4096;
 
-// Copies into the arena what of the batch is worth it and in no segment yet.
+// Copies into the arena what of the batch is worth it, and neither in a segment yet nor on a GPU.
 // Where there is no room it stays where it is, and is sent.
 void share(Arena& arena, Batch& batch);
 

@@ -22,6 +22,8 @@ inline constexpr std::int64_t kProtocolMax = 1;  // newest
 // Capabilities: what a host can beside ZeroMQ.
 inline constexpr std::string_view kRing = "ring";            // messages through shared memory
 inline constexpr std::string_view kSharedMemory = "memory";  // tensors in shared memory
+inline constexpr std::string_view kDevice =
+    "cuda:";  // … of this GPU: its UUID follows, 32 hexadecimal digits
 
 // ----- Handshake, both ways, on every connection -----
 
@@ -113,7 +115,7 @@ struct LoadFailed {
   static constexpr std::string_view kType = "load_failed";
   Generation generation;
   std::string stage;  // find | import | check | arguments | constructor
-  std::string key;    // what of the run file's entry is wrong: use | with.NAME | ""
+  std::string key;    // what of the run file's entry is wrong: use | device | with.NAME | ""
   Failure failure;    // message: one sentence
 
   static void visit(auto& self, auto&& field) {
@@ -167,6 +169,24 @@ struct Attach {
 
 // ----- Worker ⇄ host: the stream of calls -----
 
+// Memory on the rank's GPU, the host's from a call to its reply.  Handles are
+// CUDA's, as 128 hexadecimal digits.
+struct Region {
+  std::int64_t segment = 0;  // its number among the worker's
+  std::int64_t bytes = 0;
+  std::string memory;          // cudaIpcMemHandle_t
+  std::string ready;           // cudaIpcEventHandle_t: the input is there when that event has come
+  std::vector<Piece> tensors;  // the input; `of` is empty, offsets are into the region
+
+  static void visit(auto& self, auto&& field) {
+    field("segment", self.segment);
+    field("bytes", self.bytes);
+    field("memory", self.memory);
+    field("ready", self.ready);
+    field("tensors", self.tensors);
+  }
+};
+
 // Worker → host.
 struct Call {
   static constexpr std::string_view kType = "call";
@@ -179,6 +199,7 @@ struct Call {
   Batch batch;                          // transforms: the input
   Blob state;                           // load_state_dict: what state_dict gave
   std::vector<std::string> writable{};  // tensors that the plugin may change where they lie
+  std::optional<Region> region{};       // where the input lies instead of in `batch`
 
   static void visit(auto& self, auto&& field) {
     field("generation", self.generation);
@@ -190,6 +211,7 @@ struct Call {
     field("batch", self.batch);
     field("state", self.state);
     field("writable", self.writable);
+    field("region", self.region);
   }
 };
 
@@ -210,6 +232,7 @@ struct Reply {
   std::vector<Place> held{};    // pieces of the worker's that the plugin goes on looking at; the rest of what
                                 // came with the call is given back
   std::vector<Piece> pieces{};  // transforms: tensors that are pieces of the input, as that now is
+  std::vector<Piece> in_region{};  // transforms: tensors that lie in the call's region; `of` is empty
 
   static void visit(auto& self, auto&& field) {
     field("generation", self.generation);
@@ -225,6 +248,7 @@ struct Reply {
     field("seconds", self.seconds);
     field("held", self.held);
     field("pieces", self.pieces);
+    field("in_region", self.in_region);
   }
 };
 

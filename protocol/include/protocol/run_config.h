@@ -175,6 +175,7 @@ struct PluginConfig {
   std::string transport = "auto";  // auto | socket: never a ring, nor shared memory
   std::int64_t spin_us = 0;        // EventLoop::spin_for(), of the host and its ranks
   bool standby = true;             // its next process is started while it serves
+  std::string device = "cpu";      // cpu | cuda: where its transforms see their batches
   std::string python;              // interpreter, absolute; empty for a native plugin
   // How `use` was resolved.
   std::string language;    // python | cpp
@@ -198,6 +199,7 @@ struct PluginConfig {
     field("transport", self.transport);
     field("spin_us", self.spin_us);
     field("standby", self.standby);
+    field("device", self.device);
     field("python", self.python);
     field("language", self.language);
     field("file", self.file);

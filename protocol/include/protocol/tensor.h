@@ -15,7 +15,8 @@
 
 namespace bulkhead {
 
-class Segment;  // arena.h
+class Segment;      // arena.h
+class DeviceBlock;  // device_memory.h
 
 enum class DType : std::uint8_t {
   kBool,
@@ -40,7 +41,8 @@ struct Blob {
   std::shared_ptr<const void> owner;
   const std::byte* data = nullptr;
   std::size_t size = 0;
-  const Segment* segment = nullptr;  // of shared memory, in which they lie; `owner` keeps it
+  const Segment* segment = nullptr;     // of shared memory, in which they lie; `owner` keeps it
+  const DeviceBlock* device = nullptr;  // they lie there on a GPU: `data` is an address of it, not to be read
 
   std::string_view text() const { return {reinterpret_cast<const char*>(data), size}; }
   static Blob of(std::string bytes);

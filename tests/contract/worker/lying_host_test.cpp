@@ -13,6 +13,7 @@
 #include "protocol/arena.h"
 #include "protocol/fd_passing.h"
 #include "protocol/local_socket.h"
+#include "support/stand_in_gpu.h"
 #include "support/temporary_directory.h"
 
 namespace bulkhead {
@@ -29,6 +30,7 @@ Tensor tensor(const Blob& bytes) {
 struct HandMadeHost : testing::Test {
   TemporaryDirectory directory;
   EventLoop loop;
+  std::optional<StandInGpu> gpu;  // before the link, which has some of its memory
   Arena arena{std::size_t{16} << 20}, own{std::size_t{16} << 20};
   std::string fault;
   std::optional<Outcome> outcome;
@@ -50,6 +52,7 @@ struct HandMadeHost : testing::Test {
     PluginRoute route;
     route.config.name = "liar";
     route.config.transport = transport;
+    route.config.device = gpu ? "cuda" : "cpu";
     route.traits.hooks = {"transform_train_batch"};
     HostLink::Surroundings around;
     around.loop = &loop;
@@ -61,6 +64,7 @@ struct HandMadeHost : testing::Test {
     };
     around.settle = [this](Seq, Outcome ended) { outcome = std::move(ended); };
     around.arena = &arena;
+    if (gpu) around.device = &gpu->memory;
     link.emplace(std::move(route), StreamOptions{}, std::move(around));
     link->attach({kWorker, PluginId{0}, kHost, "ipc://" + path(), false});
     auto connected = connect_channel(loop, "ipc://" + path());
@@ -119,7 +123,7 @@ struct LyingHost : HandMadeHost {
   void SetUp() override {
     if (testing::UnitTest::GetInstance()->current_test_info()->name()[0] == 'I')
       return;  // is not welcomed so
-    meet("auto", {"memory"});
+    meet("auto", {"memory", "cuda:" + (gpu ? gpu->memory.device().uuid() : std::string(32, '0'))});
     auto socket = connect_local(path() + ".memory");
     ASSERT_TRUE(socket.ok());
     raw = ::dup(socket->get());
@@ -190,6 +194,44 @@ TEST_F(LyingHost, ShowsAFileInsteadOfMemory) {
 
 TEST_F(LyingHost, GivesBackWhatItWasNotGiven) {
   channel->send(MemoryNews{kHost, {{1, 64}}, {}});
+  EXPECT_EQ(complaint(), "garbage: it gives back memory that it was not given");
+}
+
+TEST_F(LyingHost, PutsItsOutputIntoARegionThatItWasNotLent) {
+  Reply reply = reply_to(*call);
+  reply.in_region = {{"x", "", 0, DType::kFloat32, {4}, {1}}};
+  channel->send(reply);
+  EXPECT_EQ(complaint(), "garbage: its output lies in a region that it was not lent");
+}
+
+// Welcomed to the rank's GPU as well.
+struct LyingGuest : LyingHost {
+  void SetUp() override {
+    gpu.emplace();
+    LyingHost::SetUp();
+  }
+};
+
+TEST_F(LyingGuest, TellsTheTruthOnceAndNoBytesTravel) {
+  ASSERT_TRUE(call->region);
+  EXPECT_TRUE(call->batch.empty());
+  Reply reply = reply_to(*call);
+  reply.in_region = call->region->tensors;
+  channel->send(reply);
+  EXPECT_EQ(complaint(), "");
+  EXPECT_NE(outcome->batch.at(0).bytes.device, nullptr);
+}
+
+TEST_F(LyingGuest, NamesBytesBeyondItsRegion) {
+  Reply reply = reply_to(*call);
+  reply.in_region = call->region->tensors;
+  reply.in_region[0].offset = call->region->bytes - 4;
+  channel->send(reply);
+  EXPECT_EQ(complaint(), "garbage: \"x\" lies beyond the end of its region");
+}
+
+TEST_F(LyingGuest, GivesARegionBackThatItDidNotHold) {
+  channel->send(MemoryNews{kHost, {{call->region->segment, 0}}, {}});
   EXPECT_EQ(complaint(), "garbage: it gives back memory that it was not given");
 }
 

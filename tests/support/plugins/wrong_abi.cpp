@@ -15,5 +15,5 @@ const int kNever = (std::abort(), 0);
 extern "C" {
 __attribute__((section(".note.bulkhead"), used, aligned(4))) constexpr bulkhead::abi::Note kNote =
     note_of_version(999);
-__attribute__((visibility("default"))) const int* bulkhead_plugin_v4() { return &kNever; }
+__attribute__((visibility("default"))) const int* bulkhead_plugin_v5() { return &kNever; }
 }

@@ -20,5 +20,5 @@ const bulkhead::abi::Table kTable{bulkhead::abi::kVersion,
 extern "C" {
 __attribute__((section(".note.bulkhead"), used, aligned(4))) constexpr bulkhead::abi::Note kNote =
     bulkhead::entry::note();
-__attribute__((visibility("default"))) const bulkhead::abi::Table* bulkhead_plugin_v4() { return &kTable; }
+__attribute__((visibility("default"))) const bulkhead::abi::Table* bulkhead_plugin_v5() { return &kTable; }
 }

@@ -121,6 +121,14 @@ TEST_F(BadRunFile, IsToldWhatIsWrongWithAPlugin) {
        "run.yaml:4: plugins.0.on_failure.then: fallback needs a plugin with a compute hook, which is not "
        "supported yet; "
        "use disable or abort"},
+      {plugin("use: early_stop, device: cuda:0"),
+       "run.yaml:4: plugins.0.device must be cpu or cuda, not \"cuda:0\""},
+      {plugin("use: early_stop, device: cuda"),
+       "run.yaml:4: plugins.0.device is cuda, but train.device is cpu: there is no GPU of a rank to share; "
+       "use cpu"},
+      {right("plugins: [early_stop, cuda]\n"),
+       "run.yaml:3: use: cuda moves batches to a GPU, but train.device is cpu; leave it out, or train on a "
+       "GPU"},
       {plugin("use: early_stpo"),
        "run.yaml:4: plugins.0.use: no shipped plugin is called early_stpo; did you mean "
        "\"early_stop\"?"},
@@ -145,6 +153,22 @@ TEST_F(BadRunFile, IsToldWhatIsWrongWithAPlugin) {
        "trusted; set BULKHEAD_TRUST_REMOTE_CODE=1 if you trust it"},
   };
   for (const Case& bad : cases) EXPECT_EQ(refusal(bad.text), bad.sentence) << bad.text;
+}
+
+TEST_F(BadRunFile, IsToldWhatDoesNotGoWithAPluginOnTheGpu) {
+  context_.has_cuda = true;
+  const auto plugin = [](const std::string& keys) {
+    return right("plugins:\n  - {use: early_stop, " + keys + "}\n");
+  };
+  EXPECT_EQ(refusal(plugin("device: cuda")), "");
+  EXPECT_EQ(refusal(plugin("device: cuda, scope: job")),
+            "run.yaml:4: plugins.0.device is cuda, but the scope is job: each rank has a GPU of its own, so "
+            "the scope "
+            "must be rank");
+  EXPECT_EQ(refusal(plugin("device: cuda, limits: {memory: 2GiB}")),
+            "run.yaml:4: plugins.0.device is cuda, but limits.memory bounds the address space, of which CUDA "
+            "takes far "
+            "more than it uses; give no limits.memory");
 }
 
 TEST_F(BadRunFile, IsToldThatNoDataIsLeftForTrainingOrTheTest) {

@@ -91,6 +91,7 @@ TEST_F(GoodRunFile, ReadsEveryKeyOfAPlugin) {
     limits: {memory: 2GiB, cpu: 2, open_files: 256}
     transport: socket
     spin: 20
+    device: cpu
     python: ./python
 )"));
   ASSERT_EQ(config.plugins.size(), 1U);
@@ -114,7 +115,17 @@ TEST_F(GoodRunFile, ReadsEveryKeyOfAPlugin) {
   EXPECT_EQ(plugin.limits.open_files, 256);
   EXPECT_EQ(plugin.transport, "socket");
   EXPECT_EQ(plugin.spin_us, 20);
+  EXPECT_EQ(plugin.device, "cpu");
   EXPECT_EQ(plugin.python, (folder() / "python").string());
+}
+
+TEST_F(GoodRunFile, NeedsNoPluginToMoveBatchesToTheGpu) {
+  context_.has_cuda = true;
+  const RunConfig config = config_of(right("plugins: [cuda, early_stop, {use: token_noise, device: cuda}]"));
+  ASSERT_EQ(config.plugins.size(), 2U);
+  EXPECT_EQ(config.plugins[0].name, "early_stop");
+  EXPECT_EQ(config.plugins[0].device, "cpu");
+  EXPECT_EQ(config.plugins[1].device, "cuda");
 }
 
 TEST_F(GoodRunFile, KeepsTheDefaultDeadlineApartFromAGivenOne) {

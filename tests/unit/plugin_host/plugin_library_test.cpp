@@ -70,7 +70,7 @@ TEST_F(PluginLibraryTest, RefusesAnotherAbiWithoutRunningIt) {
   const std::string path = kPlugins + "wrong_abi.so";
   EXPECT_EQ(sentence_of(path),
             path +
-                " was built for plugin ABI 999, this host has 4; rebuild it with this bulkhead's "
+                " was built for plugin ABI 999, this host has 5; rebuild it with this bulkhead's "
                 "bulkhead/plugin.h");
   EXPECT_EQ(PluginLibrary::open(path).error().code, ErrorCode::kMismatch);
 }
@@ -78,7 +78,7 @@ TEST_F(PluginLibraryTest, RefusesAnotherAbiWithoutRunningIt) {
 TEST_F(PluginLibraryTest, RefusesALibraryWithoutTheEntryPoint) {
   const std::string path = kPlugins + "no_entry.so";
   EXPECT_EQ(sentence_of(path),
-            path + " does not export bulkhead_plugin_v4; it needs the line BULKHEAD_PLUGIN(YourClass)");
+            path + " does not export bulkhead_plugin_v5; it needs the line BULKHEAD_PLUGIN(YourClass)");
 }
 
 TEST_F(PluginLibraryTest, NamesTheSymbolThatTheLoaderMisses) {

@@ -111,7 +111,8 @@ def built(name):
         "reply": lambda: messages.reply(e["generation"], e["seq"], e["hook"], e["seconds"], failure=e["failure"],
                                         fatal=e["fatal"], asked=messages.control(e["control"]), batch=tensors,
                                         kept=e["kept"], state=state, held=e["held"],
-                                        pieces=[messages.piece(**piece) for piece in e["pieces"]]),
+                                        pieces=[messages.piece(**piece) for piece in e["pieces"]],
+                                        in_region=[messages.piece(**piece) for piece in e["in_region"]]),
         "memory_news": lambda: messages.memory_news(e["generation"], e["unused"], e["gone"]),
     }  # fmt: skip
     message = build[name]()

@@ -18,8 +18,8 @@
 
 namespace bulkhead::abi {
 
-inline constexpr std::uint32_t kVersion = 4;
-inline constexpr const char* kEntryPoint = "bulkhead_plugin_v4";
+inline constexpr std::uint32_t kVersion = 5;
+inline constexpr const char* kEntryPoint = "bulkhead_plugin_v5";
 
 // ----- The ELF note: what is known of a library before its first byte runs -----
 
@@ -132,6 +132,7 @@ struct Call {
   std::uint64_t rng_key[2];
   std::size_t tensor_count;  // transforms
   const Tensor* tensors;
+  std::int32_t device;  // −1; else the GPU on which `tensors` lie, as CUDA counts: their data is the GPU's
   Text state;           // load_state_dict
   Text exception;       // on_exception
   const Value* config;  // configure; else nullptr
@@ -211,7 +212,7 @@ struct Host {
   // configure: a map of changes, copied.
   void (*configured)(void* self, const Value* changes);
   // Transforms: memory, aligned to 64, with whatever is in it.  What lies at its beginning is put() without a
-  // copy.
+  // copy.  Where the call's tensors lie on a GPU: memory of that, zeros.
   Memory (*allocate)(void* self, std::size_t bytes);
   // preprocess: the columns, copied.
   void (*rows)(void* self, const Value* columns);
@@ -238,7 +239,7 @@ struct Table {
   void (*destroy)(void* plugin);
 };
 
-// extern "C" const Table* bulkhead_plugin_v4();
+// extern "C" const Table* bulkhead_plugin_v5();
 using EntryPoint = const Table* (*)();
 
 }  // namespace bulkhead::abi

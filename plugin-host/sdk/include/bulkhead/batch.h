@@ -10,6 +10,10 @@
 // [N, C, H, W], and `labels`, int64 [N]; csv `features`, float32 [N, F], and
 // `labels`; captions `images` and `input_ids`; rows `input_ids` and `labels`,
 // int64 [N, T] of another T each time.
+//
+// With `device: cuda` in the run file all of it lies on the rank's GPU (device()),
+// and so does what add() makes.  There is nothing here that could copy on a GPU: a
+// tensor is changed where it lies, by mutable_view() before any view() of it.
 #pragma once
 
 #include <cstddef>
@@ -30,7 +34,7 @@
 #include "bulkhead/tensor_view.h"
 
 namespace bulkhead {
-inline namespace sdk_v4 {
+inline namespace sdk_v5 {
 
 class Batch {
  public:
@@ -42,13 +46,15 @@ class Batch {
   bool has(std::string_view name) const { return find(name) != nullptr; }
   DType dtype(std::string_view name) const { return at(name).dtype; }
   const Shape& shape(std::string_view name) const { return at(name).shape; }
+  // −1: its tensors lie in host memory; else on this GPU, as CUDA counts.
+  int device() const { return device_; }
 
   // Read-only, without a copy; view<float> and view<const float> are the same.
   template <class T>
   TensorView<const std::remove_const_t<T>> view(std::string_view name) const {
     const Entry& entry = typed<T>(name);
     entry.was_seen = true;
-    return {static_cast<const T*>(entry.data), entry.shape, entry.strides};
+    return {static_cast<const T*>(entry.data), entry.shape, entry.strides, device_};
   }
 
   // Writable and dense, filled with the input's elements; what is written goes
@@ -57,7 +63,7 @@ class Batch {
   TensorView<T> mutable_view(std::string_view name) {
     Entry& entry = const_cast<Entry&>(typed<T>(name));
     if (!entry.storage || (entry.piece_of && !entry.in_place)) make_own(entry);
-    return {static_cast<T*>(entry.storage.get()), entry.shape, entry.strides};
+    return {static_cast<T*>(entry.storage.get()), entry.shape, entry.strides, device_};
   }
 
   // A new tensor, zeros; it replaces one of the same name.  At most 8
@@ -66,10 +72,10 @@ class Batch {
   TensorView<T> add(std::string_view name, const Shape& shape) {
     Entry entry{std::string(name), dtype_of<T>(), shape, dense_strides(shape), nullptr, nullptr, nullptr};
     allocate(entry);
-    std::memset(entry.storage.get(), 0, bytes_of(entry));
+    if (device_ < 0) std::memset(entry.storage.get(), 0, bytes_of(entry));
     T* data = static_cast<T*>(entry.storage.get());
     put(std::move(entry));
-    return {data, shape, dense_strides(shape)};
+    return {data, shape, dense_strides(shape), device_};
   }
 
   // These elements as the tensor of that name.  What is a view() of an input, or a
@@ -109,8 +115,9 @@ class Batch {
   Batch() = default;
 
   // Made by the host, which keeps the inputs' memory, and gives that of outputs
-  // where `host` is not null.
-  Batch(const abi::Tensor* tensors, std::size_t count, const abi::Host* host = nullptr) : host_(host) {
+  // where `host` is not null.  `device`: where all of that is.
+  Batch(const abi::Tensor* tensors, std::size_t count, const abi::Host* host = nullptr, int device = -1)
+      : host_(host), device_(device) {
     for (const abi::Tensor& tensor : std::span(tensors, count)) {
       const auto dims = static_cast<std::size_t>(tensor.dims);
       entries_.push_back(
@@ -254,7 +261,7 @@ class Batch {
       if (__builtin_mul_overflow(bytes, extent, &bytes))
         throw std::invalid_argument("\"" + entry.name + "\" is too large");
     }
-    if (host_ != nullptr && bytes >= kWorthSharing) {
+    if (host_ != nullptr && (bytes >= kWorthSharing || device_ >= 0)) {
       const abi::Memory given = host_->allocate(host_->self, static_cast<std::size_t>(bytes));
       if (given.data != nullptr) {
         entry.storage = {given.data, [given](void*) { given.release(given.owner); }};
@@ -262,6 +269,9 @@ class Batch {
         return;
       }
     }
+    if (device_ >= 0)
+      throw std::length_error("\"" + entry.name + "\": the region on the GPU has no room for " +
+                              std::to_string(bytes) + " bytes more");
     // One byte at least, so that an empty tensor of the plugin's is not taken for the input.
     void* memory = ::operator new(static_cast<std::size_t>(bytes) + 1, kAlignment);
     entry.storage = {memory, [](void* data) { ::operator delete(data, kAlignment); }};
@@ -269,6 +279,9 @@ class Batch {
   }
 
   void copy_in(Entry& entry) const {
+    if (device_ >= 0)
+      throw std::invalid_argument(
+          "\"" + entry.name + "\" cannot be copied on a GPU: take mutable_view() before any view() of it");
     const Entry input = entry;
     allocate(entry);
     entry.strides = dense_strides(entry.shape);
@@ -299,10 +312,11 @@ class Batch {
   }
 
   const abi::Host* host_ = nullptr;
+  int device_ = -1;
   std::vector<Input> inputs_;
   std::vector<Entry> entries_;
   std::vector<std::shared_ptr<void>> retired_;
 };
 
-}  // namespace sdk_v4
+}  // namespace sdk_v5
 }  // namespace bulkhead

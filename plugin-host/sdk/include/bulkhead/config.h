@@ -25,7 +25,7 @@
 #include "bulkhead/value.h"
 
 namespace bulkhead {
-inline namespace sdk_v4 {
+inline namespace sdk_v5 {
 
 // The map that run.yaml holds, with every default filled in and the changes of
 // the plugins before this one.  A path is names and list indices with dots
@@ -180,5 +180,5 @@ class Changes {
   std::vector<std::pair<std::string, ConfigValue>> changes_;
 };
 
-}  // namespace sdk_v4
+}  // namespace sdk_v5
 }  // namespace bulkhead

@@ -24,7 +24,7 @@
 #include "bulkhead/rng.h"
 
 namespace bulkhead {
-inline namespace sdk_v4 {
+inline namespace sdk_v5 {
 
 struct Context : Facts {
   std::int64_t epoch = 0;
@@ -215,5 +215,5 @@ struct Context : Facts {
   std::vector<abi::Tensor> shown_;  // as the rank has them
 };
 
-}  // namespace sdk_v4
+}  // namespace sdk_v5
 }  // namespace bulkhead

@@ -9,7 +9,7 @@
 #include "bulkhead/abi.h"
 
 namespace bulkhead {
-inline namespace sdk_v4 {
+inline namespace sdk_v5 {
 
 // Requests to the training loop, OR-merged over plugins and ranks.  They take
 // effect at a fixed step, the same on every rank, however late the reply is.
@@ -33,5 +33,5 @@ class Control {
   std::string reason_;
 };
 
-}  // namespace sdk_v4
+}  // namespace sdk_v5
 }  // namespace bulkhead

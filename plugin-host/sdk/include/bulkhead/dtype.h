@@ -12,7 +12,7 @@
 #include "bulkhead/abi.h"
 
 namespace bulkhead {
-inline namespace sdk_v4 {
+inline namespace sdk_v5 {
 
 using abi::DType;
 
@@ -105,5 +105,5 @@ inline BFloat16::BFloat16(float value) {
                         : static_cast<std::uint16_t>((raw + 0x7fffu + (raw >> 16 & 1u)) >> 16);
 }
 
-}  // namespace sdk_v4
+}  // namespace sdk_v5
 }  // namespace bulkhead

@@ -35,7 +35,7 @@
 #endif
 
 namespace bulkhead {
-inline namespace sdk_v4 {
+inline namespace sdk_v5 {
 namespace entry {
 
 // ----- Exceptions become answers here -----
@@ -170,5 +170,5 @@ const abi::Table* table(std::string_view written) {
 }
 
 }  // namespace entry
-}  // namespace sdk_v4
+}  // namespace sdk_v5
 }  // namespace bulkhead

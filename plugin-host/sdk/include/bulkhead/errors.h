@@ -4,7 +4,7 @@
 #include <stdexcept>
 
 namespace bulkhead {
-inline namespace sdk_v4 {
+inline namespace sdk_v5 {
 
 // The rank could not answer what ctx.all_gather or ctx.weights asked; what()
 // is its sentence.
@@ -51,5 +51,5 @@ namespace entry {
 struct CallAborted {};
 
 }  // namespace entry
-}  // namespace sdk_v4
+}  // namespace sdk_v5
 }  // namespace bulkhead

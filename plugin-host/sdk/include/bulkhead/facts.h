@@ -10,7 +10,7 @@
 #include "bulkhead/abi.h"
 
 namespace bulkhead {
-inline namespace sdk_v4 {
+inline namespace sdk_v5 {
 
 // What stays the same as long as the plugin's process lives.  In a process that
 // the ranks of a node share (scope: node), ctx.rank, local_rank, is_main, device
@@ -54,5 +54,5 @@ struct Facts {
   }
 };
 
-}  // namespace sdk_v4
+}  // namespace sdk_v5
 }  // namespace bulkhead

@@ -16,7 +16,7 @@
 #include "bulkhead/rows.h"
 
 namespace bulkhead {
-inline namespace sdk_v4 {
+inline namespace sdk_v5 {
 
 // Override what you want; only what is overridden is ever sent.  Write
 // `override`: the compiler then refuses a name or arguments that no hook has.
@@ -227,5 +227,5 @@ class Plugin {
   virtual void load_state_dict(std::string_view) {}
 };
 
-}  // namespace sdk_v4
+}  // namespace sdk_v5
 }  // namespace bulkhead

@@ -10,7 +10,7 @@
 #include "bulkhead/tensor_view.h"
 
 namespace bulkhead {
-inline namespace sdk_v4 {
+inline namespace sdk_v5 {
 
 // An RGB image, uint8 [height, width, 3].  Its size cannot be changed: all
 // images of a batch have one.
@@ -46,5 +46,5 @@ struct Sample {
   Sample(const abi::Tensor& tensor, std::string_view text) : image(tensor), caption(text) {}
 };
 
-}  // namespace sdk_v4
+}  // namespace sdk_v5
 }  // namespace bulkhead

@@ -11,7 +11,7 @@
 #include "bulkhead/hooks.h"
 
 namespace bulkhead {
-inline namespace sdk_v4 {
+inline namespace sdk_v5 {
 namespace entry {
 
 using Invoke = void (*)(Plugin&, Context&, const abi::Call&, const abi::Host&);
@@ -23,7 +23,7 @@ void notify(Plugin& plugin, Context& ctx, const abi::Call&, const abi::Host&) {
 
 template <void (Plugin::*kMember)(Batch&, Context&)>
 void transform(Plugin& plugin, Context& ctx, const abi::Call& call, const abi::Host& host) {
-  Batch batch(call.tensors, call.tensor_count, &host);
+  Batch batch(call.tensors, call.tensor_count, &host, call.device);
   (plugin.*kMember)(batch, ctx);
   batch.hand_over(host);
 }
@@ -133,5 +133,5 @@ inline Invoke find_hook(std::string_view name) {
 // clang-format on
 
 }  // namespace entry
-}  // namespace sdk_v4
+}  // namespace sdk_v5
 }  // namespace bulkhead

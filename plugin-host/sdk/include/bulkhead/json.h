@@ -27,7 +27,7 @@
 #include "bulkhead/abi.h"
 
 namespace bulkhead {
-inline namespace sdk_v4 {
+inline namespace sdk_v5 {
 
 class Json {
  public:
@@ -187,5 +187,5 @@ class Json {
   std::vector<std::string> keys_;  // of a map, beside items_
 };
 
-}  // namespace sdk_v4
+}  // namespace sdk_v5
 }  // namespace bulkhead

@@ -23,7 +23,7 @@
 #include "bulkhead/value.h"
 
 namespace bulkhead {
-inline namespace sdk_v4 {
+inline namespace sdk_v5 {
 
 // An argument is wrong; the run is refused with this sentence.
 struct OptionError : std::invalid_argument {
@@ -105,5 +105,5 @@ class Options {
   mutable std::vector<std::string> read_;
 };
 
-}  // namespace sdk_v4
+}  // namespace sdk_v5
 }  // namespace bulkhead

@@ -30,7 +30,7 @@
 // clang-format on
 
 namespace bulkhead {
-inline namespace sdk_v4 {
+inline namespace sdk_v5 {
 namespace entry {
 
 #define BULKHEAD_NAME(hook) std::string_view{#hook},
@@ -124,7 +124,7 @@ bool is_fatal() {
 }
 
 }  // namespace entry
-}  // namespace sdk_v4
+}  // namespace sdk_v5
 }  // namespace bulkhead
 
 #undef BULKHEAD_HOOKS

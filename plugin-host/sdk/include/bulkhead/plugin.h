@@ -31,7 +31,7 @@
   extern "C" {                                                                                              \
   __attribute__((section(".note.bulkhead"), used,                                                           \
                  aligned(4))) constexpr ::bulkhead::abi::Note bulkhead_note_v4 = ::bulkhead::entry::note(); \
-  __attribute__((visibility("default"))) const ::bulkhead::abi::Table* bulkhead_plugin_v4() {               \
+  __attribute__((visibility("default"))) const ::bulkhead::abi::Table* bulkhead_plugin_v5() {               \
     return ::bulkhead::entry::table<Class>(#Class);                                                         \
   }                                                                                                         \
   }

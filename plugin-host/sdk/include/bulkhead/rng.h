@@ -9,7 +9,7 @@
 #include <cstdint>
 
 namespace bulkhead {
-inline namespace sdk_v4 {
+inline namespace sdk_v5 {
 
 class Philox {
  public:
@@ -62,5 +62,5 @@ class Philox {
   std::size_t used_ = 4;
 };
 
-}  // namespace sdk_v4
+}  // namespace sdk_v5
 }  // namespace bulkhead

@@ -12,7 +12,7 @@
 #include "bulkhead/tensor_view.h"
 
 namespace bulkhead {
-inline namespace sdk_v4 {
+inline namespace sdk_v5 {
 
 // A row as tokens.  Ids are 0 or more; a label is an id or −100, which is not
 // learned.  The model's own shift by one is not the plugin's business.
@@ -53,5 +53,5 @@ struct TokenSample {
   }
 };
 
-}  // namespace sdk_v4
+}  // namespace sdk_v5
 }  // namespace bulkhead

@@ -1,5 +1,6 @@
 // A typed look at a tensor's elements: pointer, shape, strides.  It owns
-// nothing and is valid until the hook that got it returns.
+// nothing and is valid until the hook that got it returns.  Where the elements
+// lie on a GPU, data() is for kernels and CUDA's own calls: nothing here reads it.
 #pragma once
 
 #include <cassert>
@@ -14,7 +15,7 @@
 #include "bulkhead/dtype.h"
 
 namespace bulkhead {
-inline namespace sdk_v4 {
+inline namespace sdk_v5 {
 
 using Shape = std::vector<std::int64_t>;
 
@@ -43,10 +44,11 @@ inline std::string described(DType dtype, const Shape& shape) {
 template <class T>
 class TensorView {
  public:
-  TensorView(T* data, Shape shape, Shape strides)
-      : data_(data), shape_(std::move(shape)), strides_(std::move(strides)) {}
+  TensorView(T* data, Shape shape, Shape strides, int device = -1)
+      : data_(data), shape_(std::move(shape)), strides_(std::move(strides)), device_(device) {}
 
   T* data() const { return data_; }
+  int device() const { return device_; }  // −1: in this process's memory; else the GPU, as CUDA counts
   const Shape& shape() const { return shape_; }
   const Shape& strides() const { return strides_; }  // in elements
   std::int64_t shape(std::size_t dim) const { return shape_.at(dim); }
@@ -57,7 +59,7 @@ class TensorView {
   // builds only.
   template <class... Index>
   T& operator()(Index... index) const {
-    assert(sizeof...(index) == shape_.size());
+    assert(sizeof...(index) == shape_.size() && device_ < 0);
     std::size_t dim = 0;
     std::int64_t offset = 0;
     const auto step = [&](std::int64_t i) {
@@ -79,7 +81,7 @@ class TensorView {
     }
     if (count_of(shape) != size() || order.size() != dims())
       throw std::out_of_range("an order names each dimension once");
-    return {data_, std::move(shape), std::move(strides)};
+    return {data_, std::move(shape), std::move(strides), device_};
   }
   TensorView sliced(std::size_t dim, std::int64_t first, std::int64_t count) const {
     if (first < 0 || count < 0 || first + count > shape(dim))
@@ -101,8 +103,9 @@ class TensorView {
   }
 
   // All elements in row-major order.  Throws std::invalid_argument when the
-  // view is not contiguous; mutable views always are.
+  // view is not contiguous, as mutable views always are, or lies on a GPU.
   std::span<T> flat() const {
+    if (device_ >= 0) throw std::invalid_argument("flat() needs elements in host memory; these lie on a GPU");
     if (!is_contiguous())
       throw std::invalid_argument("flat() needs a contiguous view; use indices or mutable_view");
     return {data_, static_cast<std::size_t>(size())};
@@ -112,7 +115,8 @@ class TensorView {
   T* data_;
   Shape shape_;
   Shape strides_;
+  int device_;
 };
 
-}  // namespace sdk_v4
+}  // namespace sdk_v5
 }  // namespace bulkhead

@@ -16,7 +16,7 @@
 #include "bulkhead/abi.h"
 
 namespace bulkhead {
-inline namespace sdk_v4 {
+inline namespace sdk_v5 {
 namespace entry {
 
 // A value is not what was asked for.
@@ -128,5 +128,5 @@ inline const abi::Value* entry_of(const abi::Value& map, std::string_view key) {
 }
 
 }  // namespace entry
-}  // namespace sdk_v4
+}  // namespace sdk_v5
 }  // namespace bulkhead
