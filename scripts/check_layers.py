@@ -48,7 +48,7 @@ OWNED_HEADERS = [
 ]
 # Called function -> (what it does, which files own it, whether tests may).
 OWNED_CALLS = [
-    (r"dlopen|dlmopen|dlsym", "loads a library", r"plugin-host/plugin_library|protocol/src/device_calls", False),
+    (r"dlopen|dlmopen|dlsym", "loads a library", r"plugin-host/plugin_library|protocol/src/device_calls|tests/gpu/count_waits", False),
     (r"dlclose", "unloads a plugin, which is never safe", r"(?!)", False),
     (r"posix_spawnp?|v?fork|clone3?|popen|system|kill|killpg|tgkill|pidfd_send_signal|exec[lv]p?e?|fexecve",
      "starts or signals processes", r"coordinator/child_process", True),

@@ -28,10 +28,6 @@ struct Future;
 }
 }  // namespace c10
 
-namespace c10d {
-class ProcessGroup;
-}
-
 namespace bulkhead {
 
 // The most bytes that one rank may give to an all-gather: the control plane is
@@ -66,6 +62,10 @@ struct CommunicatorOptions {
   // reach.
   std::string address = "127.0.0.1";
 
+  // NCCL only: a world of one meets itself as several ranks do, so that their way can be tested on one GPU;
+  // without it such a world is solo.
+  bool meet_alone = false;
+
   // How long a collective may wait for the slowest rank.  Must exceed the
   // longest time that ranks may lie apart (a checkpoint, a validation).
   std::chrono::milliseconds timeout{std::chrono::minutes(10)};
@@ -78,8 +78,8 @@ class Communicator {
   virtual WorkerId rank() const = 0;
   virtual std::int64_t world_size() const = 0;
 
-  // The group that gradients travel over; null in a world of one.
-  virtual c10::intrusive_ptr<c10d::ProcessGroup> process_group() const = 0;
+  // Whether every collective is the identity: a world of one that nobody has asked to meet itself.
+  virtual bool is_solo() const { return false; }
 
   // Starts to replace `tensor` (dense, contiguous, on the communicator's
   // device) by its sum over ranks.  The Future holds a list of that one tensor,

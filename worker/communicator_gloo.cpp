@@ -1,6 +1,6 @@
 #include <utility>
 
-#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+#include <ATen/core/ivalue.h>
 
 #include "communicator.h"
 #include "gloo_group.h"
@@ -19,7 +19,6 @@ class GlooCommunicator final : public Communicator {
 
   WorkerId rank() const override { return rank_; }
   std::int64_t world_size() const override { return world_size_; }
-  c10::intrusive_ptr<c10d::ProcessGroup> process_group() const override { return data_->process_group(); }
   c10::intrusive_ptr<c10::ivalue::Future> start_all_reduce_sum(const at::Tensor& tensor) override {
     return data_->start_all_reduce_sum(tensor);
   }

@@ -2,7 +2,6 @@
 
 #include <c10/cuda/CUDAFunctions.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
-#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
 #include "communicator.h"
@@ -12,10 +11,7 @@
 namespace bulkhead {
 namespace {
 
-struct NcclGroup {
-  c10::intrusive_ptr<c10d::ProcessGroupNCCL> nccl;
-  c10::intrusive_ptr<c10d::ProcessGroup> group;
-};
+using NcclGroup = c10::intrusive_ptr<c10d::ProcessGroupNCCL>;
 
 class NcclCommunicator final : public Communicator {
  public:
@@ -27,12 +23,11 @@ class NcclCommunicator final : public Communicator {
 
   WorkerId rank() const override { return rank_; }
   std::int64_t world_size() const override { return world_size_; }
-  c10::intrusive_ptr<c10d::ProcessGroup> process_group() const override { return data_.group; }
 
   c10::intrusive_ptr<c10::ivalue::Future> start_all_reduce_sum(const at::Tensor& tensor) override {
     CHECK(tensor.is_contiguous() && tensor.is_cuda());
     std::vector<at::Tensor> tensors{tensor};
-    return data_.nccl->allreduce(tensors)->getFuture();
+    return data_->allreduce(tensors)->getFuture();
   }
   Status all_reduce_sum(at::Tensor& tensor) override {
     return catching("the sum over ranks", ErrorCode::kUnavailable,
@@ -44,7 +39,7 @@ class NcclCommunicator final : public Communicator {
       std::vector<at::Tensor> tensors{tensor};
       c10d::BroadcastOptions options;
       options.rootRank = root.value;
-      data_.nccl->broadcast(tensors, options)->wait();
+      data_->broadcast(tensors, options)->wait();
     });
   }
   // On the control plane: a barrier orders the ranks, not their streams.
@@ -55,7 +50,7 @@ class NcclCommunicator final : public Communicator {
   void abort() override {
     control_->abort();
     // May throw where the communicator is already broken; then it is aborted.
-    (void)catching("aborting NCCL", ErrorCode::kFailed, [&] { data_.nccl->abort(); });
+    (void)catching("aborting NCCL", ErrorCode::kFailed, [&] { data_->abort(); });
   }
 
  private:
@@ -76,13 +71,7 @@ Result<NcclGroup> make_group(const Rendezvous& rendezvous, const CommunicatorOpt
     const int rank = static_cast<int>(options.rank.value);
     const int size = static_cast<int>(options.world_size);
 
-    NcclGroup made;
-    made.nccl = c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank, size, nccl_options);
-    made.group = c10::make_intrusive<c10d::ProcessGroup>(store, rank, size);
-    made.group->setBackend(c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::NCCL, made.nccl);
-    made.group->setDefaultBackend(c10d::ProcessGroup::BackendType::NCCL);
-    made.group->setGroupName(prefix);
-    return made;
+    return c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank, size, nccl_options);
   });
 }
 
@@ -103,7 +92,7 @@ Status choose_device(std::int64_t local_rank) {
 Result<std::unique_ptr<Communicator>> make_nccl_communicator(const Rendezvous& rendezvous,
                                                              const CommunicatorOptions& options) {
   if (auto chosen = choose_device(options.local_rank); !chosen) return chosen.error();
-  if (options.world_size == 1) return make_solo_communicator();
+  if (options.world_size == 1 && !options.meet_alone) return make_solo_communicator();
   auto control = GlooGroup::make(rendezvous, options, "control");
   if (!control) return control.error();
   auto data = make_group(rendezvous, options);

@@ -1,5 +1,6 @@
 #include "device_numbers.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <ATen/core/grad_mode.h>
@@ -28,8 +29,16 @@ void DeviceNumbers::put(const at::Tensor& numbers) { queued_.push_back(numbers);
 void DeviceNumbers::send() {
   if (device_.is_cpu()) return;
   const at::Tensor all = take();
-  Sent sent{at::empty(all.sizes(), at::TensorOptions(at::kDouble).pinned_memory(true)),
-            c10::Event(device_.type())};
+  const auto fits = std::find_if(spare_.begin(), spare_.end(),
+                                 [&](const at::Tensor& spare) { return spare.sizes() == all.sizes(); });
+  at::Tensor pinned;
+  if (fits == spare_.end()) {
+    pinned = at::empty(all.sizes(), at::TensorOptions(at::kDouble).pinned_memory(true));
+  } else {
+    pinned = std::move(*fits);
+    spare_.erase(fits);
+  }
+  Sent sent{std::move(pinned), c10::Event(device_.type())};
   sent.numbers.copy_(all, /*non_blocking=*/true);
   sent.arrived.record(c10::impl::VirtualGuardImpl(device_.type()).getStream(device_));
   sent_.push_back(std::move(sent));
@@ -42,7 +51,10 @@ std::vector<double> DeviceNumbers::read() {
   sent_.pop_front();
   sent.arrived.synchronize();
   const auto* values = sent.numbers.const_data_ptr<double>();
-  return {values, values + sent.numbers.numel()};
+  std::vector<double> read(values, values + sent.numbers.numel());
+  constexpr std::size_t kSpares = 4;  // steps of several lengths take turns
+  if (spare_.size() < kSpares) spare_.push_back(sent.numbers);
+  return read;
 }
 
 std::optional<std::int64_t> peak_memory(at::Device device) {

@@ -44,6 +44,7 @@ class DeviceNumbers {
     c10::Event arrived;
   };
   std::deque<Sent> sent_;
+  std::vector<at::Tensor> spare_;  // pinned, read: to be sent into again
 };
 
 // The most memory in bytes that torch has had on `device` so far; none for the CPU.

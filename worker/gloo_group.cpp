@@ -49,7 +49,6 @@ struct GlooGroup::State {
   std::size_t world_size = 0;
   std::shared_ptr<AbortableWork> works = std::make_shared<AbortableWork>();
   c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
-  c10::intrusive_ptr<c10d::ProcessGroup> group;
 
   Exchange start_exchange(const std::string& bytes, std::size_t slot_bytes);
   PendingGather::Gathered finish_gather(const std::string& bytes, Exchange first);
@@ -64,7 +63,7 @@ GlooGroup::~GlooGroup() {
 Result<std::unique_ptr<GlooGroup>> GlooGroup::make(const Rendezvous& rendezvous,
                                                    const CommunicatorOptions& options,
                                                    const std::string& name) {
-  CHECK(options.world_size > 1 && rendezvous.store());
+  CHECK(options.world_size >= 1 && rendezvous.store());
   const std::string doing = "meeting the other ranks over gloo as rank " + std::to_string(options.rank.value);
   return catching(doing, ErrorCode::kUnavailable, [&]() -> Result<std::unique_ptr<GlooGroup>> {
     const std::string prefix = "generation-" + std::to_string(options.generation.value) + "/" + name;
@@ -78,15 +77,9 @@ Result<std::unique_ptr<GlooGroup>> GlooGroup::make(const Rendezvous& rendezvous,
     auto state = std::make_unique<State>();
     state->world_size = static_cast<std::size_t>(size);
     state->gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size, gloo_options);
-    state->group = c10::make_intrusive<c10d::ProcessGroup>(store, rank, size);
-    state->group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO, state->gloo);
-    state->group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
-    state->group->setGroupName(prefix);
     return std::unique_ptr<GlooGroup>(new GlooGroup(std::move(state)));
   });
 }
-
-c10::intrusive_ptr<c10d::ProcessGroup> GlooGroup::process_group() const { return state_->group; }
 
 FuturePtr GlooGroup::start_all_reduce_sum(const at::Tensor& tensor) {
   CHECK(tensor.is_contiguous() && tensor.is_cpu());

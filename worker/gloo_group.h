@@ -15,15 +15,13 @@ namespace bulkhead {
 
 class GlooGroup {
  public:
-  // Meets the other ranks under `name`.  More than one rank.
+  // Meets the other ranks under `name`; a rank without others meets itself.
   static Result<std::unique_ptr<GlooGroup>> make(const Rendezvous& rendezvous,
                                                  const CommunicatorOptions& options, const std::string& name);
 
   // Joins gloo's threads; after abort() it leaves them and the group behind,
   // because they may be stuck until the timeout.
   ~GlooGroup();
-
-  c10::intrusive_ptr<c10d::ProcessGroup> process_group() const;
 
   // As in communicator.h.
   c10::intrusive_ptr<c10::ivalue::Future> start_all_reduce_sum(const at::Tensor& tensor);

@@ -5,15 +5,15 @@
 // Every micro-batch has a weight: 1, or 0 for one that is skipped.  The weights
 // travel as one more parameter, so the average is over what was really trained:
 // a rank that skips contributes nothing and does not dilute the others.
-// The sums are c10d::Reducer's, in buckets fixed once in reverse parameter
-// order; they are never rebuilt, because another layout sums in another order
-// and a resumed run would not be bit-equal.
+// From the second step on all gradients lie in one buffer, which a step clears at
+// once and to which gradients are added in place; the first, where each is made
+// anew, shows that every parameter takes part.  Ranks sum that buffer in pieces
+// ("buckets", as torch's DDP), fixed in reverse parameter order and begun in that
+// order as soon as the backward pass has done with one: another layout would sum
+// in another order, and a resumed run would not be bit-equal.
 //
-// On a GPU in a world of one, all gradients lie in one buffer from the second
-// step on, which a step clears at once and to which gradients are added in place;
-// the first, where each is made anew, shows that every parameter takes part.
-//
-// Compute thread.  Must not outlive its communicator; one per model.
+// Compute thread, and autograd's in a backward pass.  Must not outlive its
+// communicator; one per model.
 #pragma once
 
 #include <memory>
@@ -28,8 +28,8 @@ namespace bulkhead {
 class GradientReducer {
  public:
   // Takes the model's parameters in module order (the same on every rank, on
-  // the communicator's device); those that need no gradient are left out.
-  // Fails when none is left.
+  // the communicator's device, float32 and contiguous); those that need no
+  // gradient are left out.  Fails when none is left.
   static Result<GradientReducer> make(const std::vector<NamedTensor>& parameters, Communicator& communicator);
   GradientReducer(GradientReducer&&) noexcept;
   GradientReducer& operator=(GradientReducer&&) noexcept;
@@ -47,6 +47,8 @@ class GradientReducer {
 
   // After the last backward: divides every gradient by the total weight, which
   // it returns.  0 means that all ranks skipped; the gradients are then zero.
+  // With other ranks on a GPU it returns this rank's weight where that is above
+  // zero: the total is known there alone, and nobody waits for it.
   Result<double> finish();
 
   // What the buckets hold, as indices into the trainable parameters with the

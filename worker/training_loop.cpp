@@ -149,7 +149,9 @@ Result<Agreement> TrainingLoop::step_optimizer(RankReport& report, double weight
     if (!norm) return norm.error();
     numbers_.add(*norm);
     numbers_.send();
-    if (replayed && may_go_ahead(report)) {
+    Result<bool> ahead = all_may_go_ahead(replayed, report);
+    if (!ahead) return ahead.error();
+    if (*ahead) {
       if (Status done = go_ahead(); !done) return done.error();
     }
     begin_exchange();

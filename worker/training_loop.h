@@ -118,6 +118,7 @@ class TrainingLoop {
   void count_replayed();
   Result<at::Tensor> replay_update(double lr, double max_norm);
   bool may_go_ahead(const RankReport& report) const;
+  Result<bool> all_may_go_ahead(bool replayed, const RankReport& report);
   Status go_ahead();
   void tell_micro_batch(std::int64_t micro, const Losses& losses);
   std::vector<double> add_losses(RankReport& report);

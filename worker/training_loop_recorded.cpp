@@ -30,7 +30,6 @@ bool fits(const TensorBatch& input, const TensorBatch& batch) {
 // Empty where steps may be recorded.
 std::string TrainingLoop::why_not_recorded() const {
   if (!StepGraph::is_possible()) return "this build has no CUDA";
-  if (parts_.facts.world_size > 1) return "there are several ranks";
   if (!parts_.optimizer.is_fused()) return "the optimizer's update is not one kernel";
   if (parts_.data_facts.kind == DataKind::kRows) return "its batches differ in length";
   for (const char* hook : {"on_backward_end", "on_substep_end", "on_optimizer_step_start"}) {
@@ -100,6 +99,17 @@ Result<at::Tensor> TrainingLoop::replay_update(double lr, double max_norm) {
   parts_.optimizer.prepare_step(lr, max_norm);
   if (Status done = recorded_->update.replay(); !done) return done.error();
   return recorded_->norm;
+}
+
+// Every rank's answer to may_go_ahead(), since a rank whose next step does not come
+// would leave the others' sums waiting.  Asked of all where any could say yes.
+Result<bool> TrainingLoop::all_may_go_ahead(bool replayed, const RankReport& report) {
+  const bool own = replayed && may_go_ahead(report);
+  if (parts_.communicator->is_solo() || !why_not_recorded().empty()) return own;
+  Result<std::vector<std::string>> answers = parts_.communicator->all_gather(own ? "yes" : "no");
+  if (!answers) return answers.error();
+  return std::all_of(answers->begin(), answers->end(),
+                     [](const std::string& answer) { return answer == "yes"; });
 }
 
 // Whether all that the next step's passes depend on is known before this step's

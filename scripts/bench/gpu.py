@@ -5,6 +5,9 @@ AdamW and clipping.  The cases take turns.
 MFU counts 6 N + 12 layers width context operations a token (Kaplan et al. 2020; attention as in PaLM's appendix B)
 over 989 TFLOP/s, what NVIDIA says of a dense H100 or H200.
 
+--plugins adds bulkhead with so many plugins: by turns a Python one that hears of every step, a C++ one that has every
+batch in its hands, and csv_log for the whole job.
+
 --curves instead trains bulkhead and PyTorch eager from the same weights on the same batches, and compares the losses.
 Needs a Python with torch (BULKHEAD_BENCH_PYTHON) and a GPU.
 """
@@ -87,10 +90,32 @@ def lines_of(run: Path) -> List[dict]:
     return [line for line in map(json.loads, text.splitlines()) if "loss" in line]
 
 
-def measure_bulkhead(work: Work, directory: Path, data: Path, options) -> dict:
+NOTIFY = '''
+from bulkhead import Plugin
+
+class Notify(Plugin):
+    """Hears of every step."""
+    stateless = True
+
+    def on_step_start(self, ctx): pass
+    def on_step_end(self, ctx): self.loss = ctx.metrics["loss"]
+    def should_stop(self, ctx): return False
+'''
+
+
+def plugins_of(count: int, directory: Path) -> str:
+    (directory / "notify.py").write_text(NOTIFY, encoding="utf-8")
+    kinds = [f"use: '{directory}/notify.py:Notify'", "use: token_noise, with: {probability: 0}",
+             "use: csv_log, scope: job, with: {path: metrics-%d.csv}"]
+    entries = [kinds[i % len(kinds)].replace("%d", str(i)) for i in range(count)]
+    return "[" + ", ".join(f"{{name: p{i}, {entry}}}" for i, entry in enumerate(entries)) + "]"
+
+
+def measure_bulkhead(work: Work, directory: Path, data: Path, options, plugins: int) -> dict:
     steps = work.window * (work.windows + WARM_UP)
     run = run_bulkhead(work, directory, data, steps=steps, log_every=work.window,
-                       deterministic="true" if options.deterministic else "false")
+                       deterministic="true" if options.deterministic else "false",
+                       plugins=plugins_of(plugins, directory))
     marks = [line for line in lines_of(run) if line["step"] % work.window == 0]
     windows = [1e3 * (b["time"] - a["time"]) / (b["step"] - a["step"]) for a, b in zip(marks, marks[1:])]
     return {"ms": windows[WARM_UP - 1:], "loss": marks[-1]["loss"], "memory": marks[-1].get("device_memory_bytes")}
@@ -115,13 +140,15 @@ def measure(options, directory: Path) -> List[dict]:
     for name in options.work:
         work = WORKS[name]
         data = gpu_data.make(directory / f"{name}.txt", work.vocabulary, work.batch * work.context)
-        results: Dict[str, List[dict]] = {case: [] for case in options.cases}
+        counts = {f"bulkhead, {count} plugins": count for count in options.plugins}
+        cases = [*options.cases, *counts]
+        results: Dict[str, List[dict]] = {case: [] for case in cases}
         for turn in range(options.rounds):
-            for case in options.cases if turn % 2 == 0 else reversed(options.cases):
+            for case in cases if turn % 2 == 0 else reversed(cases):
                 print(f"{name}: round {turn + 1} of {options.rounds}: {case}", file=sys.stderr, flush=True)
                 try:
-                    one = (measure_bulkhead(work, directory, data, options) if case == "bulkhead"
-                           else measure_peer(work, case, data))
+                    one = (measure_peer(work, case, data) if case in PEERS
+                           else measure_bulkhead(work, directory, data, options, counts.get(case, 0)))
                     results[case].append(one)
                 except (side_by_side.RunFailed, subprocess.TimeoutExpired) as failure:
                     print(failure, file=sys.stderr, flush=True)
@@ -192,6 +219,8 @@ def main() -> int:
     parser = side_by_side.parser(__doc__.split("\n\n", maxsplit=1)[0], rounds=1)
     parser.add_argument("--work", nargs="+", choices=sorted(WORKS), default=sorted(WORKS))
     parser.add_argument("--cases", nargs="+", choices=["bulkhead", *PEERS], default=["bulkhead", *PEERS])
+    parser.add_argument("--plugins", nargs="*", type=int, default=[], metavar="COUNT",
+                        help="bulkhead with so many plugins too, as further cases")
     parser.add_argument("--deterministic", action="store_true", help="of bulkhead: equal runs, equal bits")
     parser.add_argument("--curves", nargs="+", choices=PEERS, metavar="PEER",
                         help="instead: distance of the losses from these")

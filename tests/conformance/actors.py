@@ -28,7 +28,7 @@ def captions(plugins, **changes):
         "data": {"type": "captions", "path": str(DATA / "captions"), "image_size": 16, "batch_size": 2,
                  "validation_fraction": 0},
         "model": {"type": "clip", "width": 16, "layers": 1, "heads": 2},
-        "train": {"max_epochs": 1, "log_every": 1},
+        "train": {"max_epochs": 1, "log_every": 1, "device": "cpu"},
         "plugins": plugins,
     }  # fmt: skip
     return {**config, **changes}

@@ -26,7 +26,7 @@ def config(path, plugins, batch_size=8, steps=6, **changes):
         "name": "run",
         "model": {"type": "gpt", "layers": 1, "heads": 2, "width": 16, "context": 64},
         "data": {"type": "rows", "path": str(path), "validation_fraction": 0.02, "batch_size": batch_size},
-        "train": {"max_steps": steps, "log_every": 1, "validate_every": 4, "validate_batches": 2},
+        "train": {"max_steps": steps, "log_every": 1, "validate_every": 4, "validate_batches": 2, "device": "cpu"},
         "checkpoint": {"every": 3},
         "plugins": plugins,
         **changes,

@@ -19,7 +19,7 @@ def config(plugins, batch_size, epochs=3, **changes):
             "validation_fraction": 0,
             "batch_size": batch_size,
         },
-        "train": {"max_epochs": epochs, "log_every": 1},
+        "train": {"max_epochs": epochs, "log_every": 1, "device": "cpu"},
         "checkpoint": {"every": 2},
         "plugins": plugins,
         **changes,

@@ -1,4 +1,5 @@
-// What the CPU tests say of gloo, said of NCCL; needs as many GPUs as ranks.
+// What the CPU tests say of gloo, said of NCCL; needs as many GPUs as ranks.  A
+// world of one goes the way of several.
 #include <functional>
 #include <thread>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "gradient_reducer.h"
 #include "optim/optimizer.h"
 #include "support/rank_threads.h"
+#include "unit/worker/reducer_checks.h"
 
 namespace bulkhead {
 namespace {
@@ -31,6 +33,7 @@ void run_nccl_ranks(std::int64_t world_size, const std::function<void(Communicat
       options.local_rank = rank;
       options.world_size = world_size;
       options.timeout = kMeetTimeout;
+      options.meet_alone = true;
       const auto communicator = make_nccl_communicator(*rendezvous, options);
       ASSERT_TRUE(communicator.ok()) << communicator.error().message;
       body(**communicator);
@@ -79,6 +82,59 @@ TEST_P(Nccl, AveragesGradientsOverTheWeightsPresent) {
       EXPECT_TRUE(at::equal(parameter.grad().cpu(), at::full({4, 4}, 3.0, at::kFloat)));
     }
   });
+}
+
+// Three buckets and more, whose sums begin while the backward pass goes on.
+TEST_P(Nccl, SumsBucketsAsOneRankAddsThem) {
+  constexpr std::int64_t kWidth = 2048, kLayers = 5;
+  const auto loss = [](const std::vector<NamedTensor>& layers, const at::Tensor& input) {
+    at::Tensor x = input;
+    for (const NamedTensor& layer : layers) x = at::linear(x, layer.value).tanh();
+    return x.pow(2).mean();
+  };
+  const auto make_layers = [](at::TensorOptions options) {
+    std::vector<NamedTensor> layers;
+    for (std::int64_t i = 0; i < kLayers; ++i) {
+      const auto generator = at::detail::createCPUGenerator(static_cast<std::uint64_t>(i));
+      const at::Tensor start = at::randn({kWidth, kWidth}, generator) / 40;
+      layers.push_back({std::to_string(i), start.to(options.device()).requires_grad_()});
+    }
+    return layers;
+  };
+  const auto input = [](std::int64_t rank, at::TensorOptions options) {
+    const auto generator = at::detail::createCPUGenerator(static_cast<std::uint64_t>(90 + rank));
+    return at::randn({64, kWidth}, generator).to(options.device());
+  };
+  run_nccl_ranks(GetParam(), [&](Communicator& communicator) {
+    const std::vector<NamedTensor> plain = make_layers(on(communicator));
+    for (std::int64_t rank = 0; rank < GetParam(); ++rank) {
+      (loss(plain, input(rank, on(communicator))) / static_cast<double>(GetParam())).backward();
+    }
+    const std::vector<NamedTensor> layers = make_layers(on(communicator));
+    auto reducer = GradientReducer::make(layers, communicator);
+    ASSERT_TRUE(reducer.ok()) << reducer.error().message;
+    for (int step = 0; step < 3; ++step) {
+      reducer->start_step();
+      const at::Tensor own = input(communicator.rank().value, on(communicator));
+      ASSERT_TRUE(reducer->backward(loss(layers, own), 1, true).ok());
+      EXPECT_EQ(*reducer->finish(), 1.0);  // its own weight: the sum is on the device
+      for (std::size_t i = 0; i < layers.size(); ++i) {
+        const at::Tensor off = layers[i].value.grad() - plain[i].value.grad();
+        EXPECT_LT((off.norm() / plain[i].value.grad().norm()).item<double>(), 1e-5) << step << " " << i;
+      }
+    }
+  });
+}
+
+TEST_P(Nccl, EachStepsGradientsAreItsOwn) {
+  run_nccl_ranks(GetParam(), [](Communicator& communicator) {
+    testing::expect_steps_of_their_own(communicator, on(communicator).device());
+  });
+}
+
+TEST(Cuda, EachStepsGradientsAreItsOwn) {
+  if (c10::cuda::device_count() < 1) GTEST_SKIP() << "needs a GPU";
+  testing::expect_steps_of_their_own(*make_solo_communicator(), at::kCUDA);
 }
 
 TEST(Cuda, OptimizerStepsAsOnTheCpu) {

@@ -35,7 +35,8 @@ _MARKER = "BULKHEAD_TEST_RUN"
 
 
 def table(**changes):
-    """A run file: the digits, 1,000 samples an epoch, a small network.  Mappings are merged, other keys replaced."""
+    """A run file: the digits, 1,000 samples an epoch, a small network.  Mappings are merged, other keys replaced.
+    On the CPU also where there is a GPU, since most such machines have fewer than a test has ranks."""
     config = {
         "name": "run",
         "data": {
@@ -46,7 +47,7 @@ def table(**changes):
             "validation_fraction": 0.5,
         },
         "model": {"type": "mlp", "width": 32},
-        "train": {"max_steps": 30, "log_every": 1, "validate_every": 10, "validate_batches": 4},
+        "train": {"max_steps": 30, "log_every": 1, "validate_every": 10, "validate_batches": 4, "device": "cpu"},
         "checkpoint": {"every": 10},
     }
     for key, value in changes.items():

@@ -5,7 +5,6 @@
 #include <string>
 
 #include <ATen/ops/arange.h>
-#include <ATen/ops/embedding.h>
 #include <ATen/ops/max_pool2d.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/scalar_tensor.h>
@@ -78,7 +77,7 @@ at::Tensor TextEncoder::forward(const at::Tensor& input_ids) const {
   const std::int64_t length = input_ids.size(1);
   CHECK(length <= context_, "a batch longer than the model's context");
   const at::Tensor positions = at::arange(length, input_ids.options());
-  Residual residual{at::embedding(wte_->weight, input_ids) + at::embedding(wpe_->weight, positions), {}};
+  Residual residual{apply_embedding(*wte_, *wpe_, input_ids, compute_type_), {}, {}};
   for (const auto& block : blocks_) block->forward(residual, compute_type_);
   // A sum with one term instead of an index: its gradient needs no atomic adds.
   const at::Tensor end = input_ids.eq(end_token_).to(at::kInt).argmax(1, /*keepdim=*/true);

@@ -3,8 +3,6 @@
 #include <algorithm>
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/arange.h>
-#include <ATen/ops/embedding.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/tensor.h>
 
@@ -44,8 +42,7 @@ Gpt::Gpt(const ModelConfig& config, std::int64_t vocabulary, std::int64_t seed, 
 at::Tensor Gpt::hidden(const at::Tensor& input_ids) const {
   const std::int64_t length = input_ids.size(1);
   CHECK(length <= context_, "a batch longer than the model's context");
-  const at::Tensor positions = at::arange(length, input_ids.options());
-  Residual residual{at::embedding(wte_->weight, input_ids) + at::embedding(wpe_->weight, positions), {}};
+  Residual residual{apply_embedding(*wte_, *wpe_, input_ids, compute_type_), {}, {}};
   for (const auto& block : blocks_) block->forward(residual, compute_type_);
   return apply_add_norm(*ln_f_, residual, compute_type_);
 }

@@ -4,7 +4,9 @@
 #include <utility>
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/conv2d.h>
+#include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/group_norm.h>
@@ -14,6 +16,8 @@
 #include <ATen/ops/zeros.h>
 
 #include "ops/add_norm.h"
+#include "ops/attention.h"
+#include "ops/embedding.h"
 
 namespace bulkhead {
 namespace {
@@ -91,18 +95,22 @@ at::Tensor apply_norm(const Layer& layer, const at::Tensor& x) {
   return at::layer_norm(x.to(at::kFloat), {x.size(-1)}, layer.weight, layer.bias, kNormEpsilon);
 }
 
-at::Tensor Residual::sum() const { return branch.defined() ? stream + branch : stream; }
+at::Tensor Residual::sum() const {
+  if (!branch.defined()) return stream;
+  return stream + (branch_bias.defined() ? with_bias_gradient(branch, branch_bias) : branch);
+}
 
 at::Tensor apply_add_norm(const Layer& layer, Residual& residual, at::ScalarType compute_type) {
   if (compute_type != at::kBFloat16) {
-    residual = {residual.sum(), {}};
+    residual = {residual.sum(), {}, {}};
     return apply_norm(layer, residual.stream);
   }
   const at::IntArrayRef sizes = residual.stream.sizes();
   const at::Tensor branch = residual.branch.defined() ? as_rows(residual.branch) : residual.branch;
-  const Normed made = add_norm(as_rows(residual.stream), branch, layer.weight, layer.bias, compute_type);
+  const Normed made = add_norm(as_rows(residual.stream), {branch, residual.branch_bias}, layer.weight,
+                               layer.bias, compute_type);
   const at::Tensor normed = made.normed.view(sizes);
-  residual = {made.sum.view(sizes), {}};
+  residual = {made.sum.view(sizes), {}, {}};
   return normed;
 }
 
@@ -114,6 +122,44 @@ at::Tensor apply_gelu_network(const Layer& in, const Layer& out, const at::Tenso
   return gelu_network(as_rows(x), in.weight_as(compute_type), in.bias_as(compute_type),
                       out.weight_as(compute_type), out.bias_as(compute_type))
       .view(x.sizes());
+}
+
+void branch_linear(Residual& residual, const Layer& layer, const at::Tensor& x, at::ScalarType compute_type) {
+  if (compute_type != at::kBFloat16) {
+    residual.branch = apply_linear(layer, x, compute_type);
+    return;
+  }
+  const at::Tensor y =
+      linear(as_rows(x), layer.weight_as(compute_type), left_out(layer.bias_as(compute_type)));
+  residual.branch = y.view(with_last(x, y.size(-1)));
+  residual.branch_bias = layer.bias;
+}
+
+void branch_gelu_network(Residual& residual, const Layer& in, const Layer& out, const at::Tensor& x,
+                         at::ScalarType compute_type) {
+  if (compute_type != at::kBFloat16) {
+    residual.branch = apply_gelu_network(in, out, x, compute_type);
+    return;
+  }
+  residual.branch = gelu_network(as_rows(x), in.weight_as(compute_type), in.bias_as(compute_type),
+                                 out.weight_as(compute_type), left_out(out.bias_as(compute_type)))
+                        .view(x.sizes());
+  residual.branch_bias = out.bias;
+}
+
+at::Tensor apply_attention(const Layer& layer, const at::Tensor& x, std::int64_t heads,
+                           at::ScalarType compute_type) {
+  if (compute_type != at::kBFloat16) return attention(apply_linear(layer, x, compute_type), heads);
+  const at::Tensor qkv =
+      linear(as_rows(x), layer.weight_as(compute_type), left_out(layer.bias_as(compute_type)));
+  return attention(qkv.view(with_last(x, qkv.size(-1))), heads, layer.bias);
+}
+
+at::Tensor apply_embedding(const Layer& tokens, const Layer& positions, const at::Tensor& input_ids,
+                           at::ScalarType compute_type) {
+  if (compute_type == at::kBFloat16) return embed(input_ids, tokens.weight, positions.weight);
+  return at::embedding(tokens.weight, input_ids) +
+         at::embedding(positions.weight, at::arange(input_ids.size(1), input_ids.options()));
 }
 
 }  // namespace bulkhead

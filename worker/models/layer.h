@@ -65,8 +65,10 @@ at::Tensor apply_norm(const Layer& layer, const at::Tensor& x);
 
 // The residual stream of a transformer between two blocks' parts.
 struct Residual {
-  at::Tensor stream;  // float32 [..., width]
-  at::Tensor branch;  // still to be added to it, in the compute type; undefined: nothing
+  at::Tensor stream;       // float32 [..., width]
+  at::Tensor branch;       // still to be added to it, in the compute type; undefined: nothing
+  at::Tensor branch_bias;  // that of the layer whose output `branch` is, where its gradient has been left to
+                           // whoever adds it; else undefined
 
   // Both together, float32.
   at::Tensor sum() const;
@@ -80,5 +82,20 @@ at::Tensor apply_add_norm(const Layer& layer, Residual& residual, at::ScalarType
 // [..., in] → [..., out].
 at::Tensor apply_gelu_network(const Layer& in, const Layer& out, const at::Tensor& x,
                               at::ScalarType compute_type);
+
+// The same two as the stream's next branch, in bfloat16 with the gradient of the
+// last bias left to whoever adds it.
+void branch_linear(Residual& residual, const Layer& layer, const at::Tensor& x, at::ScalarType compute_type);
+void branch_gelu_network(Residual& residual, const Layer& in, const Layer& out, const at::Tensor& x,
+                         at::ScalarType compute_type);
+
+// Causal self-attention over what `layer` (of three times the width) makes of x
+// [N,T,width]: [N,T,width] in compute_type.
+at::Tensor apply_attention(const Layer& layer, const at::Tensor& x, std::int64_t heads,
+                           at::ScalarType compute_type);
+
+// Rows of the tables for each token and its position: [N,T] → float32 [N,T,width].
+at::Tensor apply_embedding(const Layer& tokens, const Layer& positions, const at::Tensor& input_ids,
+                           at::ScalarType compute_type);
 
 }  // namespace bulkhead

@@ -4,8 +4,6 @@
 #include <string>
 #include <utility>
 
-#include <ATen/ops/scaled_dot_product_attention.h>
-
 #include "protocol/result.h"
 
 namespace bulkhead {
@@ -33,20 +31,11 @@ TransformerBlock::TransformerBlock(const ModelConfig& config, const at::Generato
   mlp_proj_ = mlp->add("c_proj", normal_layer({width, 4 * width}, residual_std, true, generator));
 }
 
-at::Tensor TransformerBlock::attention(const at::Tensor& x, at::ScalarType type) const {
-  const auto qkv = apply_linear(*c_attn_, x, type).chunk(3, -1);
-  const auto split_heads = [&](const at::Tensor& part) {
-    return part.view({x.size(0), x.size(1), heads_, -1}).transpose(1, 2);
-  };
-  const at::Tensor mixed = at::scaled_dot_product_attention(
-      split_heads(qkv[0]), split_heads(qkv[1]), split_heads(qkv[2]), /*attn_mask=*/{}, /*dropout_p=*/0.0,
-      /*is_causal=*/true);
-  return apply_linear(*attn_proj_, mixed.transpose(1, 2).reshape(x.sizes()), type);
-}
-
 void TransformerBlock::forward(Residual& residual, at::ScalarType type) const {
-  residual.branch = attention(apply_add_norm(*ln_1_, residual, type), type);
-  residual.branch = apply_gelu_network(*c_fc_, *mlp_proj_, apply_add_norm(*ln_2_, residual, type), type);
+  const at::Tensor mixed = apply_attention(*c_attn_, apply_add_norm(*ln_1_, residual, type), heads_, type);
+  branch_linear(residual, *attn_proj_, mixed, type);
+  const at::Tensor normed = apply_add_norm(*ln_2_, residual, type);
+  branch_gelu_network(residual, *c_fc_, *mlp_proj_, normed, type);
 }
 
 std::vector<std::shared_ptr<TransformerBlock>> make_blocks(const ModelConfig& config,

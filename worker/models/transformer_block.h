@@ -29,8 +29,6 @@ class TransformerBlock : public torch::nn::Module {
   void forward(Residual& residual, at::ScalarType type) const;
 
  private:
-  at::Tensor attention(const at::Tensor& x, at::ScalarType type) const;
-
   std::int64_t heads_;
   LayerPtr ln_1_, c_attn_, attn_proj_, ln_2_, c_fc_, mlp_proj_;
 };

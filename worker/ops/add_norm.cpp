@@ -38,14 +38,15 @@ kernels::AddNorm forward_of(const at::Tensor& x, const at::Tensor& branch, const
 }
 
 struct AddNorm : Function<AddNorm> {
-  // Where there is no branch, `branch` is anything: autograd wants a tensor.
+  // Where there is no branch, or no bias of it, they are anything: autograd wants tensors.
   static variable_list forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& branch,
-                               bool has_branch, const at::Tensor& weight, const at::Tensor& bias,
-                               at::ScalarType type) {
+                               bool has_branch, const at::Tensor& branch_bias, bool has_branch_bias,
+                               const at::Tensor& weight, const at::Tensor& bias, at::ScalarType type) {
     const kernels::AddNorm made = forward_of(x, has_branch ? branch : at::Tensor(), weight, bias, type);
     context->set_materialize_grads(false);
-    context->save_for_backward({made.sum, made.mean, made.rstd, weight, bias});
+    context->save_for_backward({made.sum, made.mean, made.rstd, weight, bias, branch_bias});
     context->saved_data["has_branch"] = has_branch;
+    context->saved_data["has_branch_bias"] = has_branch_bias;
     context->saved_data["type"] = type;
     return {made.sum, made.normed};
   }
@@ -61,10 +62,12 @@ struct AddNorm : Function<AddNorm> {
                                      : at::zeros_like(made.sum, made.sum.options().dtype(type));
     const at::Tensor at_sum = gradients[0].defined() ? gradients[0].contiguous() : at::Tensor();
     const GradientSum for_weight = gradient_sum(weight), for_bias = gradient_sum(bias);
+    const GradientSum for_branch_bias =
+        context->saved_data["has_branch_bias"].toBool() ? gradient_sum(saved[5]) : GradientSum();
     kernels::AddNormGradient result;
     if (have_kernels(made.sum, type) && for_weight.sum.defined() && for_bias.sum.defined()) {
-      result = kernels::add_norm_gradient(at_sum, at_normed, made, weight, has_branch, for_weight.sum,
-                                          for_bias.sum);
+      result = kernels::add_norm_gradient(at_sum, at_normed, made, weight, has_branch,
+                                          {for_weight.sum, for_bias.sum, for_branch_bias.sum});
     } else {
       at::Tensor at_weight, at_bias;
       std::tie(result.x, at_weight, at_bias) =
@@ -74,16 +77,20 @@ struct AddNorm : Function<AddNorm> {
       if (for_bias.sum.defined()) for_bias.sum.add_(at_bias);
       if (at_sum.defined()) result.x = result.x + at_sum;
       if (has_branch) result.branch = result.x.to(type);
+      if (for_branch_bias.sum.defined()) for_branch_bias.sum.add_(result.x.sum(0));
     }
-    return {result.x, result.branch, at::Tensor(), for_weight.returned, for_bias.returned, at::Tensor()};
+    return {result.x,     result.branch,       at::Tensor(),      for_branch_bias.returned,
+            at::Tensor(), for_weight.returned, for_bias.returned, at::Tensor()};
   }
 };
 
 }  // namespace
 
-Normed add_norm(const at::Tensor& x, const at::Tensor& branch, const at::Tensor& weight,
-                const at::Tensor& bias, at::ScalarType type) {
-  const auto made = AddNorm::apply(x, branch.defined() ? branch : bias, branch.defined(), weight, bias, type);
+Normed add_norm(const at::Tensor& x, const Branch& branch, const at::Tensor& weight, const at::Tensor& bias,
+                at::ScalarType type) {
+  const auto or_any = [&](const at::Tensor& tensor) { return tensor.defined() ? tensor : bias; };
+  const auto made = AddNorm::apply(x, or_any(branch.value), branch.value.defined(), or_any(branch.bias),
+                                   branch.bias.defined(), weight, bias, type);
   return {made[0], made[1]};
 }
 

@@ -15,10 +15,16 @@ struct Normed {
   at::Tensor normed;  // its layer norm over the last dimension (ε = 1e-5), in the type asked for
 };
 
-// x float32 [rows,width]; branch [rows,width] in `type`, or undefined, which is
-// zero; weight and bias float32 [width].  `type` is what the norm is rounded to.
-// Gradients of weight and bias go where gradient_sum.h says.
-Normed add_norm(const at::Tensor& x, const at::Tensor& branch, const at::Tensor& weight,
-                const at::Tensor& bias, at::ScalarType type);
+// What is added: [rows,width] in the type of the norm; undefined: nothing.
+struct Branch {
+  at::Tensor value;
+  at::Tensor bias;  // [width], of the linear that made it, where its gradient was left to be taken here
+                    // (linear.h); else undefined
+};
+
+// x float32 [rows,width]; weight and bias float32 [width].  `type` is what the norm
+// is rounded to.  Gradients of weight and biases go where gradient_sum.h says.
+Normed add_norm(const at::Tensor& x, const Branch& branch, const at::Tensor& weight, const at::Tensor& bias,
+                at::ScalarType type);
 
 }  // namespace bulkhead

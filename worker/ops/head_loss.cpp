@@ -71,11 +71,11 @@ struct Head : Function<Head> {
     const at::Tensor& factor = gradients[0];
     const bool fast = have_kernels(x, working);
     const at::Tensor at_x = fast ? kernels::input_gradient(scores, working) : at::mm(scores, working);
-    const GradientSum to = gradient_sum(saved[1]);
+    const GradientSum to = fast ? gradient_to_write(saved[1]) : gradient_sum(saved[1]);
     if (to.sum.defined()) {
       const at::Tensor scaled = x * factor.to(x.scalar_type());
       if (fast) {
-        kernels::add_weight_gradient(to.sum, scores, scaled);
+        kernels::add_weight_gradient(to.sum, scores, scaled, to.fresh);
       } else {
         to.sum.add_(at::mm(scores.t(), scaled));
       }

@@ -40,14 +40,25 @@ GeluProduct gelu_product(const at::Tensor& x, const at::Tensor& weight, const at
 // gradient [rows,out] times weight: [rows,in].
 at::Tensor input_gradient(const at::Tensor& gradient, const at::Tensor& weight);
 
-// The same, then through the GELU that `inner` went through.
-at::Tensor gelu_input_gradient(const at::Tensor& gradient, const at::Tensor& weight, const at::Tensor& inner);
+// The same, then through the GELU that `inner` went through; bias_sum [in] float32
+// += Σ over rows of that, where it is defined.
+at::Tensor gelu_input_gradient(const at::Tensor& gradient, const at::Tensor& weight, const at::Tensor& inner,
+                               const at::Tensor& bias_sum);
 
-// sum [out,in] float32 += gradient' x.
-void add_weight_gradient(const at::Tensor& sum, const at::Tensor& gradient, const at::Tensor& x);
+// sum [out,in] float32 += gradient' x; `fresh`: sum = gradient' x.
+void add_weight_gradient(const at::Tensor& sum, const at::Tensor& gradient, const at::Tensor& x, bool fresh);
 
 // sum [out] float32 += Σ over rows of gradient.
 void add_bias_gradient(const at::Tensor& sum, const at::Tensor& gradient);
+
+// What gelu_input_gradient() may do after its product: `gradient` becomes that of
+// `inner`, in place.
+void gelu_gradient(const at::Tensor& gradient, const at::Tensor& inner, const at::Tensor& bias_sum);
+
+// Three matrices [rows,width] side by side: [rows,3·width].  bias_sum [3·width]
+// float32 += Σ over rows of that, where it is defined.
+at::Tensor pack_three(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c,
+                      const at::Tensor& bias_sum);
 
 // ----- Norm and loss -----
 
@@ -61,13 +72,17 @@ AddNorm add_norm(const at::Tensor& x, const at::Tensor& branch, const at::Tensor
                  const at::Tensor& bias);
 
 // From the gradients of sum (or undefined) and normed: that of x, and, where
-// with_branch, the same in bfloat16.  Adds those of weight and bias to their sums.
+// with_branch, the same in bfloat16.  Adds those of weight and bias to their sums,
+// and Σ over rows of that of x to branch_bias_sum, where it is defined.
 struct AddNormGradient {
   at::Tensor x, branch;
 };
+struct AddNormSums {
+  at::Tensor weight, bias, branch_bias;  // float32 [width]
+};
 AddNormGradient add_norm_gradient(const at::Tensor& sum_gradient, const at::Tensor& normed_gradient,
                                   const AddNorm& saved, const at::Tensor& weight, bool with_branch,
-                                  const at::Tensor& weight_sum, const at::Tensor& bias_sum);
+                                  const AddNormSums& sums);
 
 // scores bfloat16 [rows,classes], labels int64 [rows], −100 for a row that does
 // not count: losses float32 [rows] (0 there) and correct int64 [rows].  With a
@@ -77,6 +92,17 @@ struct RowLosses {
   at::Tensor losses, correct;
 };
 RowLosses cross_entropy(const at::Tensor& scores, const at::Tensor& labels, double scale, bool with_gradient);
+
+// ----- Embedding -----
+
+// tokens int64 [N,T], tables float32 [any,width] (positions: at least T rows, or
+// undefined): their rows' sum, float32 [N,T,width].
+at::Tensor embed(const at::Tensor& tokens, const at::Tensor& token_table, const at::Tensor& position_table);
+
+// Adds the gradients [N,T,width] of embed() to the tables', where these are
+// defined: a token's in any order, so that equal runs may differ in last bits.
+void add_embedding_gradients(const at::Tensor& tokens, const at::Tensor& gradient,
+                             const at::Tensor& token_sum, const at::Tensor& position_sum);
 
 // ----- AdamW -----
 

@@ -49,6 +49,26 @@ void add_bias_gradient(const at::Tensor& sum, const at::Tensor& gradient) {
                                    at::cuda::getCurrentCUDAStream()));
 }
 
+void gelu_gradient(const at::Tensor& gradient, const at::Tensor& inner, const at::Tensor& bias_sum) {
+  const std::int64_t rows = gradient.size(0), columns = gradient.size(1);
+  const at::Tensor partial = floats(cuda::row_sum_partials(rows, columns), gradient);
+  C10_CUDA_CHECK(cuda::gelu_gradient(gradient.mutable_data_ptr(), inner.const_data_ptr(), rows, columns,
+                                     partial.mutable_data_ptr<float>(), optional_floats(bias_sum),
+                                     at::cuda::getCurrentCUDAStream()));
+}
+
+at::Tensor pack_three(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c,
+                      const at::Tensor& bias_sum) {
+  const std::int64_t rows = a.size(0), width = a.size(1);
+  const at::Tensor packed = at::empty({rows, 3 * width}, a.options());
+  const at::Tensor partial = floats(cuda::row_sum_partials(rows, 3 * width), a);
+  const cuda::Packing work{
+      {a.const_data_ptr(), b.const_data_ptr(), c.const_data_ptr()}, packed.mutable_data_ptr(), rows, width};
+  C10_CUDA_CHECK(cuda::pack_three(work, partial.mutable_data_ptr<float>(), optional_floats(bias_sum),
+                                  at::cuda::getCurrentCUDAStream()));
+  return packed;
+}
+
 AddNorm add_norm(const at::Tensor& x, const at::Tensor& branch, const at::Tensor& weight,
                  const at::Tensor& bias) {
   const std::int64_t rows = x.size(0), width = x.size(1);
@@ -72,7 +92,7 @@ AddNorm add_norm(const at::Tensor& x, const at::Tensor& branch, const at::Tensor
 
 AddNormGradient add_norm_gradient(const at::Tensor& sum_gradient, const at::Tensor& normed_gradient,
                                   const AddNorm& saved, const at::Tensor& weight, bool with_branch,
-                                  const at::Tensor& weight_sum, const at::Tensor& bias_sum) {
+                                  const AddNormSums& sums) {
   const std::int64_t width = saved.sum.size(1);
   AddNormGradient made{at::empty_like(saved.sum), {}};
   if (with_branch) made.branch = at::empty_like(normed_gradient);
@@ -87,8 +107,9 @@ AddNormGradient add_norm_gradient(const at::Tensor& sum_gradient, const at::Tens
   work.x = made.x.mutable_data_ptr<float>();
   work.branch = with_branch ? made.branch.mutable_data_ptr() : nullptr;
   work.partial = partial.mutable_data_ptr<float>();
-  work.weight_gradient = weight_sum.mutable_data_ptr<float>();
-  work.bias_gradient = bias_sum.mutable_data_ptr<float>();
+  work.weight_gradient = sums.weight.mutable_data_ptr<float>();
+  work.bias_gradient = sums.bias.mutable_data_ptr<float>();
+  work.branch_bias_gradient = optional_floats(sums.branch_bias);
   work.rows = saved.sum.size(0);
   work.width = width;
   C10_CUDA_CHECK(cuda::add_norm_gradient(work, at::cuda::getCurrentCUDAStream()));
@@ -111,6 +132,34 @@ RowLosses cross_entropy(const at::Tensor& scores, const at::Tensor& labels, doub
   work.with_gradient = with_gradient;
   C10_CUDA_CHECK(cuda::cross_entropy(work, at::cuda::getCurrentCUDAStream()));
   return made;
+}
+
+at::Tensor embed(const at::Tensor& tokens, const at::Tensor& token_table, const at::Tensor& position_table) {
+  const at::Tensor rows =
+      at::empty({tokens.size(0), tokens.size(1), token_table.size(1)}, token_table.options());
+  cuda::Embedding work{};
+  work.tokens = tokens.const_data_ptr<std::int64_t>();
+  work.token_table = token_table.const_data_ptr<float>();
+  if (position_table.defined()) work.position_table = position_table.const_data_ptr<float>();
+  work.rows = rows.mutable_data_ptr<float>();
+  work.sequences = tokens.size(0);
+  work.length = tokens.size(1);
+  work.width = token_table.size(1);
+  C10_CUDA_CHECK(cuda::embedding(work, at::cuda::getCurrentCUDAStream()));
+  return rows;
+}
+
+void add_embedding_gradients(const at::Tensor& tokens, const at::Tensor& gradient,
+                             const at::Tensor& token_sum, const at::Tensor& position_sum) {
+  cuda::EmbeddingGradient work{};
+  work.tokens = tokens.const_data_ptr<std::int64_t>();
+  work.rows = gradient.const_data_ptr<float>();
+  work.token_gradient = optional_floats(token_sum);
+  work.position_gradient = optional_floats(position_sum);
+  work.sequences = tokens.size(0);
+  work.length = tokens.size(1);
+  work.width = gradient.size(2);
+  C10_CUDA_CHECK(cuda::embedding_gradient(work, at::cuda::getCurrentCUDAStream()));
 }
 
 // ----- AdamW -----

@@ -28,10 +28,11 @@ at::Tensor input_gradient(const at::Tensor& gradient, const at::Tensor& weight) 
 }
 
 at::Tensor weight_gradient(const at::Tensor& parameter, const at::Tensor& gradient, const at::Tensor& x) {
-  const GradientSum to = gradient_sum(parameter);
+  const bool fast = have_kernels(x, gradient);
+  const GradientSum to = fast ? gradient_to_write(parameter) : gradient_sum(parameter);
   if (!to.sum.defined()) return {};
-  if (have_kernels(x, gradient)) {
-    kernels::add_weight_gradient(to.sum, gradient, x);
+  if (fast) {
+    kernels::add_weight_gradient(to.sum, gradient, x, to.fresh);
   } else {
     to.sum.add_(at::mm(gradient.t(), x));
   }
@@ -48,6 +49,18 @@ at::Tensor bias_gradient(const at::Tensor& parameter, const at::Tensor& gradient
   }
   return to.returned;
 }
+
+struct BiasGradient : Function<BiasGradient> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& bias) {
+    context->save_for_backward({bias});
+    return x;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const at::Tensor bias = context->get_saved_variables()[0];
+    return {gradients[0], bias_gradient(bias, gradients[0].reshape({-1, bias.size(0)}))};
+  }
+};
 
 struct Linear : Function<Linear> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
@@ -94,12 +107,18 @@ struct GeluNetwork : Function<GeluNetwork> {
     const at::Tensor gradient = gradients[0].contiguous();
     const at::Tensor for_weight_out = weight_gradient(saved[5], gradient, activated);
     const at::Tensor for_bias_out = bias_gradient(saved[6], gradient);
-    const at::Tensor at_inner = have_kernels(gradient, working_weight_out) && kernels::serve(inner)
-                                    ? kernels::gelu_input_gradient(gradient, working_weight_out, inner)
-                                    : at::gelu_backward(at::mm(gradient, working_weight_out), inner, "tanh");
+    at::Tensor at_inner, for_bias_in;
+    if (have_kernels(gradient, working_weight_out) && kernels::serve(inner)) {
+      const GradientSum to = gradient_sum(saved[4]);
+      at_inner = kernels::gelu_input_gradient(gradient, working_weight_out, inner, to.sum);
+      for_bias_in = to.returned;
+    } else {
+      at_inner = at::gelu_backward(at::mm(gradient, working_weight_out), inner, "tanh");
+      for_bias_in = bias_gradient(saved[4], at_inner);
+    }
     return {input_gradient(at_inner, working_weight_in),
             weight_gradient(saved[3], at_inner, x),
-            bias_gradient(saved[4], at_inner),
+            for_bias_in,
             for_weight_out,
             for_bias_out,
             at::Tensor(),
@@ -110,6 +129,10 @@ struct GeluNetwork : Function<GeluNetwork> {
 };
 
 }  // namespace
+
+at::Tensor with_bias_gradient(const at::Tensor& x, const at::Tensor& bias) {
+  return BiasGradient::apply(x, bias);
+}
 
 at::Tensor linear(const at::Tensor& x, const Factor& weight, const Factor& bias) {
   return Linear::apply(x, weight.parameter, bias.parameter, weight.working, bias.working);

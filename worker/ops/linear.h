@@ -18,6 +18,14 @@ struct Factor {
   at::Tensor working;
 };
 
+// A bias whose gradient is left to whatever takes the product next, and reads the
+// product's gradient anyway: add_norm.h, attention.h, or with_bias_gradient().
+inline Factor left_out(const Factor& bias) { return {bias.parameter.detach(), bias.working}; }
+
+// x itself, whose gradient's sum over rows is that of the bias [columns] of x
+// [..., columns].
+at::Tensor with_bias_gradient(const at::Tensor& x, const at::Tensor& bias);
+
 // x [rows,in], weight [out,in], bias [out]: x weight' + bias, [rows,out] in the
 // type of x.
 at::Tensor linear(const at::Tensor& x, const Factor& weight, const Factor& bias);

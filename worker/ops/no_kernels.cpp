@@ -19,20 +19,32 @@ at::Tensor input_gradient(const at::Tensor&, const at::Tensor&) {
   CHECK(false);
   return {};
 }
-at::Tensor gelu_input_gradient(const at::Tensor&, const at::Tensor&, const at::Tensor&) {
+at::Tensor gelu_input_gradient(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&) {
   CHECK(false);
   return {};
 }
-void add_weight_gradient(const at::Tensor&, const at::Tensor&, const at::Tensor&) { CHECK(false); }
+void add_weight_gradient(const at::Tensor&, const at::Tensor&, const at::Tensor&, bool) { CHECK(false); }
 void add_bias_gradient(const at::Tensor&, const at::Tensor&) { CHECK(false); }
+void gelu_gradient(const at::Tensor&, const at::Tensor&, const at::Tensor&) { CHECK(false); }
+at::Tensor pack_three(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&) {
+  CHECK(false);
+  return {};
+}
 AddNorm add_norm(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&) {
   CHECK(false);
   return {};
 }
 AddNormGradient add_norm_gradient(const at::Tensor&, const at::Tensor&, const AddNorm&, const at::Tensor&,
-                                  bool, const at::Tensor&, const at::Tensor&) {
+                                  bool, const AddNormSums&) {
   CHECK(false);
   return {};
+}
+at::Tensor embed(const at::Tensor&, const at::Tensor&, const at::Tensor&) {
+  CHECK(false);
+  return {};
+}
+void add_embedding_gradients(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&) {
+  CHECK(false);
 }
 RowLosses cross_entropy(const at::Tensor&, const at::Tensor&, double, bool) {
   CHECK(false);

@@ -30,3 +30,31 @@ class Listen(Plugin):
 
     def on_backward_end(self, ctx):
         pass
+
+
+class Stop(Plugin):
+    """Ends the run after that many steps."""
+
+    stateless = True
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_end(self, ctx):
+        if ctx.global_step == self.step:
+            ctx.control.stop("as asked")
+
+
+class Notify(Plugin):
+    """Hears of every step, and reads its numbers."""
+
+    stateless = True
+
+    def on_step_start(self, ctx):
+        self.loss = ctx.metrics.get("loss")
+
+    def on_step_end(self, ctx):
+        self.loss = ctx.metrics["loss"]
+
+    def should_stop(self, ctx):
+        return self.loss is None

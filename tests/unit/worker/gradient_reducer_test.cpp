@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "support/rank_threads.h"
+#include "unit/worker/reducer_checks.h"
 
 namespace bulkhead {
 namespace {
@@ -146,6 +147,13 @@ TEST(GradientReducer, GivesZeroGradientsWhenAllRanksSkip) {
   run_ranks(2, expect_zero);
   const auto solo = make_solo_communicator();
   expect_zero(*solo);
+}
+
+TEST(GradientReducer, EachStepsGradientsAreItsOwn) {
+  run_ranks(2,
+            [](Communicator& communicator) { testing::expect_steps_of_their_own(communicator, at::kCPU); });
+  const auto solo = make_solo_communicator();
+  testing::expect_steps_of_their_own(*solo, at::kCPU);
 }
 
 TEST(GradientReducer, WeighsMicroBatches) {

@@ -11,6 +11,8 @@
 #include <gtest/gtest.h>
 
 #include "ops/add_norm.h"
+#include "ops/attention.h"
+#include "ops/embedding.h"
 #include "ops/head_loss.h"
 #include "ops/linear.h"
 
@@ -103,7 +105,7 @@ TEST_P(Ops, AddNormIsASumAndItsLayerNorm) {
     compare(
         {numbers({100, width}), numbers({100, width}) + 0.5, numbers({width}, 0.1) + 1, numbers({width})}, 0,
         [&](const Tensors& t) {
-          const Normed made = add_norm(t[0], t[1].to(GetParam().type), t[2], t[3], GetParam().type);
+          const Normed made = add_norm(t[0], {t[1].to(GetParam().type), {}}, t[2], t[3], GetParam().type);
           return Tensors{made.sum, made.normed};
         },
         [](const Tensors& t) {
@@ -111,6 +113,80 @@ TEST_P(Ops, AddNormIsASumAndItsLayerNorm) {
           return Tensors{sum, at::layer_norm(sum, {sum.size(1)}, t[2], t[3])};
         });
   }
+}
+
+// A linear's bias whose gradient each of the three takes instead of the linear.
+TEST_P(Ops, AddNormTakesTheGradientOfTheBranchsBias) {
+  for (const std::int64_t width : {64, 768, 1024, 2048}) {
+    compare(
+        {numbers({100, 32}), numbers({100, width}), numbers({width, 32}, 0.2), numbers({width}),
+         numbers({width}, 0.1) + 1, numbers({width})},
+        1,
+        [&](const Tensors& t) {
+          const at::Tensor branch = linear(t[0], factor(t[2]), left_out(factor(t[3])));
+          const Normed made = add_norm(t[1], {branch, t[3]}, t[4], t[5], GetParam().type);
+          return Tensors{made.sum, made.normed};
+        },
+        [](const Tensors& t) {
+          const at::Tensor sum = t[1] + at::linear(t[0], t[2], t[3]);
+          return Tensors{sum, at::layer_norm(sum, {sum.size(1)}, t[4], t[5])};
+        });
+  }
+}
+
+TEST_P(Ops, AttentionTakesTheGradientOfTheBiasBeforeIt) {
+  for (const std::int64_t heads : {2, 4}) {
+    const auto plain = [heads](const Tensors& t) {
+      const auto parts = at::linear(t[0], t[1], t[2]).chunk(3, -1);
+      const auto of_heads = [&](const at::Tensor& part) {
+        return part.view({3, 40, heads, -1}).transpose(1, 2);
+      };
+      const at::Tensor scores = of_heads(parts[0]).matmul(of_heads(parts[1]).transpose(2, 3)) /
+                                std::sqrt(static_cast<double>(parts[0].size(-1) / heads));
+      const at::Tensor later = at::ones({40, 40}, scores.options()).triu(1).to(at::kBool);
+      const at::Tensor weights = scores.masked_fill(later, -1e30).softmax(-1);
+      return Tensors{weights.matmul(of_heads(parts[2])).transpose(1, 2).reshape({3, 40, -1})};
+    };
+    const Tensors inputs{numbers({120, 64}), numbers({3 * 64, 64}, 0.15), numbers({3 * 64}, 0.5)};
+    compare(
+        inputs, 1,
+        [&](const Tensors& t) {
+          const at::Tensor qkv = linear(t[0], factor(t[1]), left_out(factor(t[2])));
+          return Tensors{attention(qkv.view({3, 40, -1}), heads, t[2])};
+        },
+        plain);
+    compare(
+        inputs, 1,
+        [&](const Tensors& t) {
+          const at::Tensor qkv = linear(t[0], factor(t[1]), factor(t[2]));
+          return Tensors{attention(qkv.view({3, 40, -1}), heads)};
+        },
+        plain);
+  }
+}
+
+TEST_P(Ops, WithBiasGradientIsTheSameLinear) {
+  compare(
+      {numbers({40, 32}), numbers({24, 32}, 0.2), numbers({24})}, 1,
+      [&](const Tensors& t) {
+        return Tensors{with_bias_gradient(linear(t[0], factor(t[1]), left_out(factor(t[2]))), t[2])};
+      },
+      [](const Tensors& t) { return Tensors{at::linear(t[0], t[1], t[2])}; });
+}
+
+TEST_P(Ops, EmbedIsTheSumOfTwoRows) {
+  const at::Tensor tokens = at::randint(0, 50, {7, 12}, at::kLong).to(GetParam().device);
+  for (const bool deterministic : {false, true}) {
+    at::globalContext().setDeterministicAlgorithms(deterministic, /*warn_only=*/true);
+    compare(
+        {numbers({50, 24}), numbers({16, 24})}, 0,
+        [&](const Tensors& t) { return Tensors{embed(tokens, t[0], t[1])}; },
+        [&](const Tensors& t) { return Tensors{at::embedding(t[0], tokens) + t[1].narrow(0, 0, 12)}; });
+    compare(
+        {numbers({50, 24})}, 0, [&](const Tensors& t) { return Tensors{embed(tokens, t[0], {})}; },
+        [&](const Tensors& t) { return Tensors{at::embedding(t[0], tokens)}; });
+  }
+  at::globalContext().setDeterministicAlgorithms(false, false);
 }
 
 TEST_P(Ops, AddNormWithoutABranchIsLayerNorm) {
