@@ -6,6 +6,7 @@
 
 #include <ATen/ops/scaled_dot_product_attention.h>
 
+#include "models/recompute.h"
 #include "protocol/result.h"
 
 namespace bulkhead {
@@ -58,6 +59,14 @@ std::vector<std::shared_ptr<TransformerBlock>> make_blocks(const ModelConfig& co
         stack.register_module(std::to_string(i), std::make_shared<TransformerBlock>(config, generator)));
   }
   return blocks;
+}
+
+void run_blocks(const std::vector<std::shared_ptr<TransformerBlock>>& blocks, Residual& residual,
+                at::ScalarType type, bool recompute) {
+  for (const auto& block : blocks) {
+    const auto run = [block, type](Residual& through) { block->forward(through, type); };
+    recompute ? recomputed(residual, run) : run(residual);
+  }
 }
 
 }  // namespace bulkhead
