@@ -46,7 +46,8 @@ class DeviceNumbers {
   std::deque<Sent> sent_;
 };
 
-// The most memory in bytes that torch has had on `device` so far; none for the CPU.
-std::optional<std::int64_t> peak_memory(at::Device device);
+// The most memory in bytes that torch has had on `device` so far; for the CPU that
+// the process has had in RAM.
+std::int64_t peak_memory(at::Device device);
 
 }  // namespace bulkhead
