@@ -61,7 +61,7 @@ std::string resolved_yaml(const RunConfig& config, const std::vector<ConfiguredC
   const ConfigRef ref{.run = &copy, .plugin = nullptr};
   Lines lines("");
   for (const KeySpec& spec : run_keys()) {
-    if (!belongs(spec, run_keys(), ref)) continue;
+    if (!belongs(spec, run_keys(), ref) || folder_says(spec.key, config)) continue;
     if (const auto value = written(spec, spec.slot(ref))) lines.add(spec.key, *value);
   }
   if (config.plugins.empty()) return lines.text() + "plugins: []\n";

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "protocol/cpus.h"
+#include "run_schema.h"
 #include "suggestion.h"
 
 namespace bulkhead {
@@ -18,7 +19,8 @@ Error refuse(const RunFile& run, const std::string& key, const std::string& sent
 Status check_fit(const RunFile& run) {
   const std::string& model = run.config.model.type;
   const std::string& data = run.config.data.type;
-  const std::vector<std::string> fitting = data == "text" || data == "rows" ? std::vector<std::string>{"gpt"}
+  const std::vector<std::string> fitting = data == "text" || data == "rows"
+                                               ? std::vector<std::string>{"gpt", "llama"}
                                            : data == "mnist"    ? std::vector<std::string>{"cnn", "mlp"}
                                            : data == "captions" ? std::vector<std::string>{"clip"}
                                                                 : std::vector<std::string>{"mlp"};
@@ -36,31 +38,21 @@ Status check_numbers(const RunFile& run) {
   if (config.train.max_steps == 0 && config.train.max_epochs == 0) {
     return refuse(run, "train", "train.max_steps or train.max_epochs must say when training ends");
   }
-  const bool has_heads = config.model.type == "gpt" || config.model.type == "clip";
-  if (has_heads && config.model.width % config.model.heads != 0) {
+  const ModelConfig& model = config.model;
+  const bool has_heads = model.type == "gpt" || model.type == "llama" || model.type == "clip";
+  if (model.from.empty() && has_heads && model.head_dim == 0 && model.width % model.heads != 0) {
     const std::string key = run.places.contains("model.heads") ? "model.heads" : "model.width";
     return refuse(run, key,
-                  "model.width " + std::to_string(config.model.width) +
-                      " must be a multiple of model.heads " + std::to_string(config.model.heads));
+                  "model.width " + std::to_string(model.width) + " must be a multiple of model.heads " +
+                      std::to_string(model.heads));
+  }
+  if (model.kv_heads > 0 && model.heads % model.kv_heads != 0) {
+    return refuse(run, "model.kv_heads",
+                  "model.heads " + std::to_string(model.heads) + " must be a multiple of model.kv_heads " +
+                      std::to_string(model.kv_heads));
   }
   if (config.schedule.type != "constant" && config.schedule.min_lr > config.optimizer.lr) {
     return refuse(run, "schedule.min_lr", "schedule.min_lr must be at most optimizer.lr");
-  }
-  return ok_status();
-}
-
-// Data is left for training, and for a test that is asked for.
-Status check_parts(const RunFile& run) {
-  const RunConfig& config = run.config;
-  if (config.data.type == "mnist") return ok_status();
-  if (config.data.validation_fraction + config.data.test_fraction >= 1) {
-    return refuse(
-        run, "data.test_fraction",
-        "data.validation_fraction and data.test_fraction must be below 1 together, or nothing is left "
-        "to train on");
-  }
-  if (config.train.test && config.data.test_fraction == 0) {
-    return refuse(run, "train.test", "train.test needs test data; say how much with data.test_fraction");
   }
   return ok_status();
 }
@@ -83,6 +75,32 @@ Status check_there(const RunFile& run, const std::string& key, const fs::path& p
   return ok_status();
 }
 
+// A folder that says the model's size, and nobody else.
+Status check_from(const RunFile& run) {
+  if (run.config.model.from.empty()) return ok_status();
+  for (const auto& [key, place] : run.places) {
+    if (!folder_says(key, run.config)) continue;
+    return refuse(run, key, key + " is what the config.json of model.from says; leave it out");
+  }
+  return check_there(run, "model.from", run.config.model.from, true, {"config.json"});
+}
+
+// Data is left for training, and for a test that is asked for.
+Status check_parts(const RunFile& run) {
+  const RunConfig& config = run.config;
+  if (config.data.type == "mnist") return ok_status();
+  if (config.data.validation_fraction + config.data.test_fraction >= 1) {
+    return refuse(
+        run, "data.test_fraction",
+        "data.validation_fraction and data.test_fraction must be below 1 together, or nothing is left "
+        "to train on");
+  }
+  if (config.train.test && config.data.test_fraction == 0) {
+    return refuse(run, "train.test", "train.test needs test data; say how much with data.test_fraction");
+  }
+  return ok_status();
+}
+
 Status check_data(const RunFile& run) {
   const DataConfig& data = run.config.data;
   std::vector<std::string> files;
@@ -99,7 +117,7 @@ Status check_data(const RunFile& run) {
 }  // namespace
 
 Status check_run(const RunFile& run) {
-  for (const auto& check : {check_fit, check_numbers, check_parts, check_data}) {
+  for (const auto& check : {check_fit, check_from, check_numbers, check_parts, check_data}) {
     if (auto checked = check(run); !checked) return checked;
   }
   return ok_status();

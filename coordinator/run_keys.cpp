@@ -7,8 +7,7 @@ namespace {
 // The member a row fills.
 #define RUN(member) [](ConfigRef config) -> Slot { return &config.run->member; }
 
-std::vector<KeySpec> data_and_model_keys() {
-  const KeyCondition tokens{"model.type", {"gpt", "clip"}};
+std::vector<KeySpec> data_keys() {
   return {
       {.key = "data.type",
        .kind = KeyKind::kChoice,
@@ -78,49 +77,6 @@ std::vector<KeySpec> data_and_model_keys() {
                     {"data.type", "mnist", "64"},
                     {"", "", "32"}},
        .range = from_to(1, 1 << 20)},
-      {.key = "model.type",
-       .kind = KeyKind::kChoice,
-       .slot = RUN(model.type),
-       .meaning = "gpt for text and rows; cnn for mnist; mlp for mnist and csv; clip for captions",
-       .defaults = {{"data.type", "text", "gpt"},
-                    {"data.type", "rows", "gpt"},
-                    {"data.type", "mnist", "cnn"},
-                    {"data.type", "captions", "clip"},
-                    {"", "", "mlp"}},
-       .choices = {"gpt", "mlp", "cnn", "clip"}},
-      {.key = "model.layers",
-       .kind = KeyKind::kInteger,
-       .slot = RUN(model.layers),
-       .meaning = "gpt: transformer blocks; clip: those of the text encoder; mlp: hidden layers",
-       .defaults = {{"model.type", "gpt", "6"}, {"", "", "2"}},
-       .range = from_to(1, 1000),
-       .belongs = {"model.type", {"gpt", "mlp", "clip"}}},
-      {.key = "model.heads",
-       .kind = KeyKind::kInteger,
-       .slot = RUN(model.heads),
-       .meaning = "attention heads; width must be a multiple",
-       .defaults = {{"model.type", "clip", "4"}, {"", "", "6"}},
-       .range = from_to(1, 1024),
-       .belongs = tokens},
-      {.key = "model.width",
-       .kind = KeyKind::kInteger,
-       .slot = RUN(model.width),
-       .meaning =
-           "gpt and clip: embedding; mlp: units of a hidden layer; cnn: channels of the first convolution",
-       .defaults = {{"model.type", "gpt", "384"},
-                    {"model.type", "mlp", "128"},
-                    {"model.type", "clip", "128"},
-                    {"", "", "32"}},
-       .range = from_to(1, 1 << 16)},
-      {.key = "model.context",
-       .kind = KeyKind::kInteger,
-       .slot = RUN(model.context),
-       .meaning =
-           "gpt: length of a sample, with rows the longest; clip: longest caption; what is longer is cut",
-       .unit = "tokens",
-       .defaults = {{"model.type", "clip", "64"}, {"", "", "256"}},
-       .range = from_to(1, 1 << 20),
-       .belongs = tokens},
   };
 }
 
@@ -137,7 +93,10 @@ std::vector<KeySpec> optimizer_and_schedule_keys() {
        .kind = KeyKind::kNumber,
        .slot = RUN(optimizer.lr),
        .meaning = "learning rate after warm-up",
-       .defaults = {{"optimizer.type", "sgd", "0.01"}, {"model.type", "gpt", "3.0e-4"}, {"", "", "1.0e-3"}},
+       .defaults = {{"optimizer.type", "sgd", "0.01"},
+                    {"model.type", "gpt", "3.0e-4"},
+                    {"model.type", "llama", "3.0e-4"},
+                    {"", "", "1.0e-3"}},
        .range = above(0)},
       {.key = "optimizer.weight_decay",
        .kind = KeyKind::kNumber,
@@ -179,6 +138,12 @@ std::vector<KeySpec> optimizer_and_schedule_keys() {
        .meaning = "largest norm of all gradients together; 0 = no clipping",
        .defaults = always("1.0"),
        .range = at_least(0)},
+      {.key = "optimizer.sharded",
+       .kind = KeyKind::kBoolean,
+       .slot = RUN(optimizer.sharded),
+       .meaning = "each rank keeps AdamW's moments of its share of the parameters alone (ZeRO, stage 1)",
+       .defaults = always("false"),
+       .belongs = adamw},
       {.key = "schedule.type",
        .kind = KeyKind::kChoice,
        .slot = RUN(schedule.type),
@@ -227,9 +192,11 @@ std::vector<KeySpec> train_and_checkpoint_keys() {
       {.key = "train.precision",
        .kind = KeyKind::kChoice,
        .slot = RUN(train.precision),
-       .meaning = "type of forward and backward; parameters and their update are fp32 always",
+       .meaning =
+           "type of forward and backward; parameters and their update are fp32 always; fp16 scales the loss, "
+           "and leaves out a step whose gradients are not finite",
        .defaults = {{"train.device", "cuda", "bf16"}, {"", "", "fp32"}},
-       .choices = {"fp32", "bf16"}},
+       .choices = {"fp32", "bf16", "fp16"}},
       {.key = "train.deterministic",
        .kind = KeyKind::kBoolean,
        .slot = RUN(train.deterministic),
@@ -281,7 +248,7 @@ std::vector<KeySpec> train_and_checkpoint_keys() {
        .unit = "tokens",
        .defaults = always("0"),
        .range = from_to(0, 1 << 20),
-       .belongs = {"model.type", {"gpt"}}},
+       .belongs = {"model.type", {"gpt", "llama"}}},
       {.key = "checkpoint.every",
        .kind = KeyKind::kInteger,
        .slot = RUN(checkpoint.every),
@@ -304,7 +271,7 @@ std::vector<KeySpec> make_run_keys() {
        .kind = KeyKind::kName,
        .slot = RUN(name),
        .meaning = "names the run directory; default: the run file's name without its ending"}};
-  for (auto& part : {data_and_model_keys(), optimizer_and_schedule_keys(), train_and_checkpoint_keys()}) {
+  for (auto& part : {data_keys(), model_keys(), optimizer_and_schedule_keys(), train_and_checkpoint_keys()}) {
     keys.insert(keys.end(), part.begin(), part.end());
   }
   return keys;

@@ -27,7 +27,11 @@ Json ordered(const Value& value, std::initializer_list<const char*> first) {
 }
 
 Json to_json(const RankSummary& rank) {
-  return {{"rank", rank.rank}, {"pid", rank.pid}, {"restarts", rank.restarts}, {"exit", or_null(rank.exit)}};
+  return {{"rank", rank.rank},
+          {"pid", rank.pid},
+          {"restarts", rank.restarts},
+          {"exit", or_null(rank.exit)},
+          {"peak_memory_bytes", or_null(rank.peak_memory_bytes)}};
 }
 
 Json to_json(const CrashSummary& crash) {
@@ -104,6 +108,7 @@ Json to_json(const Summary& summary) {
                {"batches", to_json(summary.batches)},
                {"plugins", std::move(plugins)},
                {"plugin_overhead", summary.plugin_overhead}};
+  if (summary.skipped_steps) json["skipped_steps"] = *summary.skipped_steps;
   if (!summary.quiet_step_ms.is_null()) json["quiet_step_ms"] = summary.quiet_step_ms;
   return json;
 }

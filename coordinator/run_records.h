@@ -34,6 +34,8 @@ struct RankSummary {
   std::int64_t pid = 0;
   std::int64_t restarts = 0;
   std::optional<std::int64_t> exit;  // exit status; −N: killed by signal N; none: never ended in order
+  std::optional<std::int64_t>
+      peak_memory_bytes;  // of torch on its GPU, else of the process; none: never said
 };
 
 // One of signal, exit and reason says how the process ended.
@@ -89,6 +91,7 @@ struct Summary {
   Json step_ms = nullptr;        // of the newest steps, without validation and saves: {p50, p99, n}
   Json quiet_step_ms = nullptr;  // scripts/bench/hooks only: of those without step hooks
   double tokens_per_second = 0;
+  std::optional<std::int64_t> skipped_steps;  // fp16 only: whose gradients were not finite
   std::vector<RankSummary> ranks;
   BatchCounts batches;
   std::vector<PluginSummary> plugins;

@@ -84,6 +84,10 @@ bool belongs(const KeySpec& spec, const std::vector<KeySpec>& keys, ConfigRef co
 std::optional<std::string> default_of(const KeySpec& spec, const std::vector<KeySpec>& keys,
                                       ConfigRef config);
 
+// Whether the config.json of model.from says what this key would: then it is not
+// written, and its default means nothing.
+bool folder_says(const std::string& key, const RunConfig& config);
+
 // "at least 1", "greater than 0 and below 1"; empty when any value goes.
 std::string describe(const KeyRange& range);
 

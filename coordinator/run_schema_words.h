@@ -1,6 +1,6 @@
 // The short words in which the rows of the schema are written.
 //
-// For run_keys.cpp and plugin_keys.cpp only.
+// For run_keys.cpp, model_keys.cpp and plugin_keys.cpp only.
 #pragma once
 
 #include <string>
@@ -20,5 +20,8 @@ inline KeyRange from_to(double low, double high) {
 inline KeyRange from_below(double low, double high) {
   return {.at_least = low, .above = {}, .at_most = {}, .below = high};
 }
+
+// The rows of the section `model`.
+std::vector<KeySpec> model_keys();
 
 }  // namespace bulkhead

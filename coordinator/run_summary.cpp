@@ -29,6 +29,10 @@ std::optional<double> number(const Value& value) {
   return value.is_number() ? std::optional(value.get<double>()) : std::nullopt;
 }
 
+std::optional<std::int64_t> whole_number(const Value& value) {
+  return value.is_number_integer() ? std::optional(value.get<std::int64_t>()) : std::nullopt;
+}
+
 void fill_from_result(Summary& summary, const Value& result) {
   summary.steps = field<std::int64_t>(result, "steps");
   summary.epochs = field<std::int64_t>(result, "epochs");
@@ -43,6 +47,7 @@ void fill_from_result(Summary& summary, const Value& result) {
   summary.quiet_step_ms = Json(part(result, "quiet_step_ms"));
   summary.tokens_per_second = field<double>(result, "tokens_per_second");
   summary.plugin_overhead = field<double>(result, "plugin_overhead");
+  summary.skipped_steps = whole_number(part(result, "skipped_steps"));
   const Value batches = part(result, "batches");
   summary.batches = {.trained = field<std::int64_t>(batches, "trained"),
                      .lost = field<std::int64_t>(batches, "lost"),
@@ -62,9 +67,12 @@ void fill_from_last_seen(Summary& summary, const LastSeen& seen) {
 }
 
 RankSummary summary_of(const WorkerSupervisor& worker, std::int64_t restarts) {
-  RankSummary rank{.rank = worker.rank(), .pid = worker.pid(), .restarts = restarts, .exit = {}};
+  RankSummary rank{
+      .rank = worker.rank(), .pid = worker.pid(), .restarts = restarts, .exit = {}, .peak_memory_bytes = {}};
   if (const auto& exit = worker.exit())
     rank.exit = exit->signal ? -*exit->signal : exit->exit_code.value_or(0);
+  if (const auto& done = worker.done())
+    rank.peak_memory_bytes = whole_number(part(done->result, "peak_memory_bytes"));
   return rank;
 }
 

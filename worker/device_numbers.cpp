@@ -1,6 +1,7 @@
 #include "device_numbers.h"
 
 #include <algorithm>
+#include <sys/resource.h>
 #include <utility>
 
 #include <ATen/core/grad_mode.h>
@@ -57,8 +58,12 @@ std::vector<double> DeviceNumbers::read() {
   return read;
 }
 
-std::optional<std::int64_t> peak_memory(at::Device device) {
-  if (device.is_cpu()) return std::nullopt;
+std::int64_t peak_memory(at::Device device) {
+  if (device.is_cpu()) {
+    struct rusage usage {};
+    ::getrusage(RUSAGE_SELF, &usage);
+    return std::int64_t{1024} * usage.ru_maxrss;
+  }
   using Kind = c10::CachingDeviceAllocator::StatType;
   const auto stats = c10::getDeviceAllocator(device.type())->getDeviceStats(device.index());
   return stats.allocated_bytes[static_cast<std::size_t>(Kind::AGGREGATE)].peak;

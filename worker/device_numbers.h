@@ -47,7 +47,8 @@ class DeviceNumbers {
   std::vector<at::Tensor> spare_;  // pinned, read: to be sent into again
 };
 
-// The most memory in bytes that torch has had on `device` so far; none for the CPU.
-std::optional<std::int64_t> peak_memory(at::Device device);
+// The most memory in bytes that torch has had on `device` so far; for the CPU that
+// the process has had in RAM.
+std::int64_t peak_memory(at::Device device);
 
 }  // namespace bulkhead

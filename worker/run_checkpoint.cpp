@@ -50,11 +50,11 @@ Value rank_json(const RankState& rank) {
 // This rank's files; rank 0's include what all ranks have in common.
 Result<std::vector<FileRecord>> write_files(CheckpointWriter& writer, WorkerId rank_id, const RankState& rank,
                                             const std::vector<NamedTensor>& parameters,
-                                            const Optimizer& optimizer) {
+                                            const std::vector<NamedTensor>& optimizer_state) {
   std::vector<Result<FileRecord>> written;
   if (rank_id == WorkerId{0}) {
     written.push_back(writer.write_tensors(kModelFile, parameters, {{"format", "pt"}}));
-    written.push_back(writer.write_tensors(kOptimizerFile, optimizer.state()));
+    written.push_back(writer.write_tensors(kOptimizerFile, optimizer_state));
   }
   Result<std::vector<NamedTensor>> tensors = rank_tensors(rank);
   if (!tensors) return tensors.error();
@@ -189,10 +189,12 @@ Status write_run_checkpoint(const std::string& checkpoints, std::int64_t keep, C
   // The directory first, then everybody writes into it, then the manifest.
   Result<std::vector<std::string>> opened = share(communicator, is_main ? open() : ok_status(), "");
   if (!opened) return opened.error();
+  const Result<std::vector<NamedTensor>> optimizer_state = optimizer.whole_state(communicator);
+  if (!optimizer_state) return optimizer_state.error();
   Status own = is_main ? ok_status() : open();
   std::string records;
   if (own) {
-    Result<std::vector<FileRecord>> written = write_files(*writer, id, rank, parameters, optimizer);
+    Result<std::vector<FileRecord>> written = write_files(*writer, id, rank, parameters, *optimizer_state);
     if (written)
       records = encode_records(*written);
     else

@@ -1,6 +1,7 @@
 #include "training_loop.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <utility>
 
@@ -128,7 +129,7 @@ Result<Agreement> TrainingLoop::step_optimizer(RankReport& report, double weight
   facts.lr = lr(state_.step);
   const double max_norm = parts_.config.optimizer.grad_clip;
   const bool told = plugins_.has("on_optimizer_step_start");
-  const bool queue_first = parts_.device.is_cuda() && !told && weight > 0;
+  const bool queue_first = parts_.device.is_cuda() && !told && !scales_loss() && weight > 0;
   std::optional<PendingGather> gather;
   const auto begin_exchange = [&] {
     const std::vector<double> more = add_losses(report);
@@ -147,6 +148,7 @@ Result<Agreement> TrainingLoop::step_optimizer(RankReport& report, double weight
     Result<at::Tensor> norm =
         replayed ? replay_update(facts.lr, max_norm) : parts_.optimizer.clip_and_step(facts.lr, max_norm);
     if (!norm) return norm.error();
+    if (Status done = parts_.optimizer.exchange(*parts_.communicator); !done) return done.error();
     numbers_.add(*norm);
     numbers_.send();
     Result<bool> ahead = all_may_go_ahead(replayed, report);
@@ -157,6 +159,7 @@ Result<Agreement> TrainingLoop::step_optimizer(RankReport& report, double weight
     begin_exchange();
   } else {
     begin_exchange();
+    if (scales_loss()) parts_.optimizer.scale_gradients(1 / state_.loss_scale.scale);
     facts.grad_norm = parts_.optimizer.clip_grad_norm(max_norm);
     if (told) {
       conclude();
@@ -164,7 +167,7 @@ Result<Agreement> TrainingLoop::step_optimizer(RankReport& report, double weight
       tell("on_optimizer_step_start", context_of(facts, state_.step), state_.step + 1);
     }
     if (weight > 0) {
-      if (Status done = parts_.optimizer.step(facts.lr); !done) return done.error();
+      if (Status done = update(facts.grad_norm, facts.lr); !done) return done.error();
     }
   }
   if (!agreement) conclude();
@@ -173,6 +176,17 @@ Result<Agreement> TrainingLoop::step_optimizer(RankReport& report, double weight
   const std::int64_t deepest = prefetch_.empty() ? 0 : prefetch_.front();
   state_.remember(std::move(facts), static_cast<std::size_t>(deepest + 2));
   return *agreement;
+}
+
+// With fp16 not where a gradient has overflowed.
+Status TrainingLoop::update(double grad_norm, double lr) {
+  if (scales_loss()) {
+    const bool finite = std::isfinite(grad_norm);
+    if (Status done = state_.loss_scale.update(finite); !done) return done;
+    if (!finite) return ok_status();
+  }
+  if (Status done = parts_.optimizer.step(lr); !done) return done;
+  return parts_.optimizer.exchange(*parts_.communicator);
 }
 
 // The end of step k: protocol/README.md, rule 8.

@@ -158,6 +158,7 @@ class TrainingLoop {
   CallContext transform_context(std::size_t stage, std::int64_t step, std::int64_t micro) const;
   std::int64_t epoch_end_step() const;
   bool is_last_step() const;
+  Status update(double grad_norm, double lr);
   std::int64_t log_every() const { return state_.settings.log_every.value_or(parts_.config.train.log_every); }
   std::int64_t validate_every() const {
     return state_.settings.validate_every.value_or(parts_.config.train.validate_every);
@@ -166,6 +167,7 @@ class TrainingLoop {
     return state_.settings.save_every.value_or(parts_.config.checkpoint.every);
   }
   double lr(std::int64_t step) const;
+  bool scales_loss() const { return parts_.config.train.precision == "fp16"; }
   bool log_step(const StepFacts& facts, bool forced);
   void time_step(std::int64_t step);
 

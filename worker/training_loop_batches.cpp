@@ -160,7 +160,8 @@ Status TrainingLoop::run_micro_batch(std::int64_t micro, const Taken& taken) {
   const bool by_labels = parts_.data_facts.kind == DataKind::kRows;
   const double weight = skip ? 0 : by_labels ? static_cast<double>(losses.count) : 1;
   const bool last = micro + 1 == plan_.accumulate_of(state_.step);
-  if (Status done = parts_.reducer.backward(losses.loss, weight, last); !done) return done;
+  const at::Tensor loss = scales_loss() ? losses.loss * state_.loss_scale.scale : losses.loss;
+  if (Status done = parts_.reducer.backward(loss, weight, last); !done) return done;
   tell_micro_batch(micro, losses);
   numbers_.add(losses.loss);
   numbers_.add(losses.correct);

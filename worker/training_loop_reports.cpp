@@ -85,7 +85,11 @@ bool TrainingLoop::log_step(const StepFacts& facts, bool forced) {
   if (parts_.data_facts.kind == DataKind::kText) {
     line["tokens_per_second"] = samples * static_cast<double>(parts_.config.model.context) / seconds;
   }
-  if (const auto bytes = peak_memory(parts_.device)) line["device_memory_bytes"] = *bytes;
+  if (scales_loss()) {
+    line["loss_scale"] = state_.loss_scale.scale;
+    line["skipped_steps"] = state_.loss_scale.skipped_steps;
+  }
+  if (parts_.device.is_cuda()) line["device_memory_bytes"] = peak_memory(parts_.device);
   for (const auto& [name, value] : std::exchange(plugin_metrics_, {})) line[name] = value;
   logged_ = now;
   logged_due_ = state_.due;
@@ -137,11 +141,13 @@ Result<TrainingEnd> TrainingLoop::report_end() {
                 {"agreed", ending_ == Ending::kFatal},
                 {"params_sha256", params_sha256(named_parameters(parts_.model))},
                 {"seconds", seconds},
+                {"peak_memory_bytes", peak_memory(parts_.device)},
                 {"step_ms", times_.report()},
                 {"samples_per_second", rate}};
   if (parts_.data_facts.kind == DataKind::kText) {
     end.result["tokens_per_second"] = rate * static_cast<double>(parts_.config.model.context);
   }
+  if (scales_loss()) end.result["skipped_steps"] = state_.loss_scale.skipped_steps;
   if (parts_.quiet.steps > 0) end.result["quiet_step_ms"] = quiet_times_.report();
   if (Status done = add_totals(end.result, seconds); !done) return done.error();
   if (parts_.facts.is_main && train.sample_tokens > 0 && parts_.model.sample && ending_ != Ending::kAbort) {

@@ -16,13 +16,24 @@ Value facts_to_json(const StepFacts& facts) {
           {"job_metrics", facts.job_metrics}};
 }
 
+// JSON has no number that is not finite; it is written as null.
+double number_from(const Value& json) {
+  return json.is_null() ? std::numeric_limits<double>::quiet_NaN() : json.get<double>();
+}
+
+std::map<std::string, double> metrics_from(const Value& json) {
+  std::map<std::string, double> metrics;
+  for (const auto& [name, value] : json.items()) metrics[name] = number_from(value);
+  return metrics;
+}
+
 StepFacts facts_from(const Value& json) {
   StepFacts facts;
   json.at("step").get_to(facts.step);
   json.at("lr").get_to(facts.lr);
-  json.at("grad_norm").get_to(facts.grad_norm);
-  json.at("rank_metrics").get_to(facts.rank_metrics);
-  json.at("job_metrics").get_to(facts.job_metrics);
+  facts.grad_norm = number_from(json.at("grad_norm"));
+  facts.rank_metrics = metrics_from(json.at("rank_metrics"));
+  facts.job_metrics = metrics_from(json.at("job_metrics"));
   return facts;
 }
 
@@ -50,6 +61,19 @@ HotSettings settings_from(const Value& json) {
   optional_from(json.at("validate_every"), settings.validate_every);
   optional_from(json.at("save_every"), settings.save_every);
   return settings;
+}
+
+Value scale_to_json(const LossScale& scale) {
+  return {
+      {"scale", scale.scale}, {"finite_steps", scale.finite_steps}, {"skipped_steps", scale.skipped_steps}};
+}
+
+LossScale scale_from(const Value& json) {
+  LossScale scale;
+  json.at("scale").get_to(scale.scale);
+  json.at("finite_steps").get_to(scale.finite_steps);
+  json.at("skipped_steps").get_to(scale.skipped_steps);
+  return scale;
 }
 
 }  // namespace
@@ -85,6 +109,7 @@ Value to_json(const TrainingState& state) {
           {"trained", state.trained},
           {"skipped", state.skipped},
           {"dead_lettered", state.dead_lettered},
+          {"loss_scale", scale_to_json(state.loss_scale)},
           {"carried", Value::from_msgpack(carried)}};
 }
 
@@ -110,6 +135,7 @@ Result<TrainingState> state_from(const Value& json) {
     json.at("trained").get_to(state.trained);
     json.at("skipped").get_to(state.skipped);
     json.at("dead_lettered").get_to(state.dead_lettered);
+    state.loss_scale = scale_from(json.at("loss_scale"));
     const std::vector<std::uint8_t> carried = Value::to_msgpack(json.at("carried"));
     Result<RankReport> report = report_from({carried.begin(), carried.end()});
     if (!report) return report.error();

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "loss_scale.h"
 #include "protocol/messages.h"
 #include "protocol/result.h"
 #include "rank_report.h"
@@ -50,6 +51,8 @@ struct TrainingState {
   std::int64_t trained = 0;
   std::int64_t skipped = 0;
   std::int64_t dead_lettered = 0;  // trained or skipped too
+
+  LossScale loss_scale;  // of fp16
 
   // A pending Control takes effect at the same step after a resume.
   RankReport carried;

@@ -100,6 +100,10 @@ at::Device device_of(const StartWorker& start) {
   return {at::kCUDA, static_cast<c10::DeviceIndex>(start.facts.local_rank)};
 }
 
+at::ScalarType type_of(const std::string& precision) {
+  return precision == "bf16" ? at::kBFloat16 : precision == "fp16" ? at::kHalf : at::kFloat;
+}
+
 SampleKind samples_of(const DataConfig& data) {
   return data.type == "captions" ? SampleKind::kCaptions
          : data.type == "rows"   ? SampleKind::kRows
@@ -224,7 +228,7 @@ WorkerDone Worker::train(const StartWorker& start) {
   if (auto objection = objection_to(*data, start)) return leave(*objection);
 
   const DatasetFacts data_facts = data->facts();
-  const at::ScalarType compute_type = config.train.precision == "bf16" ? at::kBFloat16 : at::kFloat;
+  const at::ScalarType compute_type = type_of(config.train.precision);
   Result<Model> model = make_model(config.model, data_facts, config.train.seed, compute_type);
   if (!model) return leave(refused(model.error(), "model"));
   model->module->to(ground.device);
@@ -232,7 +236,7 @@ WorkerDone Worker::train(const StartWorker& start) {
   parameters = named_parameters(*model);
   const std::vector<NamedTensor> copies =
       compute_type == at::kFloat ? std::vector<NamedTensor>() : make_working_copies(*model, compute_type);
-  Optimizer optimizer(parameters, config.optimizer, copies);
+  Optimizer optimizer(parameters, config.optimizer, copies, {start.facts.rank, start.facts.world_size});
   RankState rank;
   if (!start.resume.empty()) {
     Result<RankState> read = read_run_checkpoint(start.resume, start.facts.rank, start.facts.world_size,

@@ -6,22 +6,13 @@ import signal
 
 import pytest
 
-from resumption import assert_same_end, config_of
+from resumption import assert_same_end, config_of, stop
 from runs import table
 
 
 def stopped_at(runs, config, gate, number, ranks=2):
     """A run that was told to stop at the gate and ended in order."""
     return stop(runs.start(config, ranks), gate, number)
-
-
-def stop(run, gate, number):
-    gate.reached(run)
-    before = len(run.events("stop"))
-    os.kill(run.process.pid, number)
-    run.wait_for(lambda: len(run.events("stop")) > before, "the event stop")
-    gate.open()
-    return run.wait(130)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

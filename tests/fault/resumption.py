@@ -1,5 +1,7 @@
 """What the tests of restarts and resumes share: a run whose plugins show whatever is not put back exactly."""
 
+import os
+
 from runs import plugin, table
 
 
@@ -12,6 +14,16 @@ def config_of(gates, **changes):
         *(gate.plugin for gate in gates),
     ]
     return table(plugins=plugins, **changes)
+
+
+def stop(run, gate, number):
+    """The run, told to stop at the gate by that signal and ended in order."""
+    gate.reached(run)
+    before = len(run.events("stop"))
+    os.kill(run.process.pid, number)
+    run.wait_for(lambda: len(run.events("stop")) > before, "the event stop")
+    gate.open()
+    return run.wait(130)
 
 
 def assert_same_end(run, reference):

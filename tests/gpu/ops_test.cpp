@@ -1,6 +1,7 @@
 // The kernels, against plain autograd on the same GPU.
 #include "ops/kernels.h"
 #include "optim/optimizer.h"
+#include "unit/worker/llama_op_checks.h"
 #include "unit/worker/op_checks.h"
 
 namespace bulkhead::testing {

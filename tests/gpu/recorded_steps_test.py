@@ -43,6 +43,18 @@ def test_replayed_steps_are_those_queued_one_by_one(runs, tmp_path, accumulate):
     assert len(files[0].read_text().splitlines()) == 9
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_llama_is_recorded_and_may_compute_its_blocks_again(runs, recompute):
+    configs = [config_of(), config_of(LISTEN)]
+    for config in configs:
+        config["model"] = {"type": "llama", "layers": 2, "heads": 4, "kv_heads": 2, "width": 64, "context": 32,
+                           "activation_checkpointing": recompute}  # fmt: skip
+    replayed, queued = (runs.finish(config) for config in configs)
+    assert "steps are recorded and replayed" in said(replayed)
+    assert replayed.weights == queued.weights
+    assert replayed.summary["validation"] == queued.summary["validation"]
+
+
 def test_losses_and_norms_are_those_of_their_step(runs):
     columns = ("step", "loss", "grad_norm", "lr", "accuracy")
     replayed, queued = (runs.finish(config_of(*plugins)).metrics() for plugins in ([], [LISTEN]))

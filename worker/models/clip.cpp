@@ -62,7 +62,10 @@ at::Tensor ImageEncoder::forward(const at::Tensor& images) const {
 
 TextEncoder::TextEncoder(const ModelConfig& config, const DatasetFacts& facts, const at::Generator& generator,
                          at::ScalarType compute_type)
-    : context_(config.context), end_token_(facts.end_token), compute_type_(compute_type) {
+    : context_(config.context),
+      end_token_(facts.end_token),
+      recompute_(config.activation_checkpointing),
+      compute_type_(compute_type) {
   wte_ =
       register_module("wte", normal_layer({facts.vocabulary, config.width}, kGptInitStd, false, generator));
   wpe_ = register_module("wpe", normal_layer({config.context, config.width}, kGptInitStd, false, generator));
@@ -78,7 +81,7 @@ at::Tensor TextEncoder::forward(const at::Tensor& input_ids) const {
   CHECK(length <= context_, "a batch longer than the model's context");
   const at::Tensor positions = at::arange(length, input_ids.options());
   Residual residual{apply_embedding(*wte_, *wpe_, input_ids, compute_type_), {}, {}};
-  for (const auto& block : blocks_) block->forward(residual, compute_type_);
+  run_blocks(blocks_, residual, compute_type_, recompute_);
   // A sum with one term instead of an index: its gradient needs no atomic adds.
   const at::Tensor end = input_ids.eq(end_token_).to(at::kInt).argmax(1, /*keepdim=*/true);
   const at::Tensor at_end = positions.eq(end).to(at::kFloat).unsqueeze(-1);

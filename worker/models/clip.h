@@ -46,6 +46,7 @@ class TextEncoder : public torch::nn::Module {
 
  private:
   std::int64_t context_, end_token_;
+  bool recompute_;
   at::ScalarType compute_type_;
   LayerPtr wte_, wpe_, ln_f_, proj_;
   std::vector<std::shared_ptr<TransformerBlock>> blocks_;

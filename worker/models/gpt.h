@@ -10,8 +10,8 @@
 #include <memory>
 #include <vector>
 
+#include "models/language_model.h"
 #include "models/layer.h"
-#include "models/losses.h"
 #include "models/transformer_block.h"
 #include "protocol/run_config.h"
 
@@ -30,10 +30,8 @@ class Gpt : public torch::nn::Module {
   // them that are not −100.
   Losses losses(const at::Tensor& input_ids, const at::Tensor& labels, std::int64_t count) const;
 
-  // `count` tokens after `start`, drawn one by one at that temperature from the
-  // last `context` tokens.  The same seed gives the same tokens.
-  std::vector<std::int64_t> sample(std::int64_t start, std::int64_t count, std::uint64_t seed,
-                                   double temperature);
+  // write_tokens() with this model's context.
+  std::vector<std::int64_t> sample(Writing writing);
 
  private:
   // The residual stream after the last norm, [N,T,width] in the compute type.
@@ -41,6 +39,7 @@ class Gpt : public torch::nn::Module {
   at::Tensor project(const at::Tensor& hidden) const;
 
   std::int64_t context_;
+  bool recompute_;
   at::ScalarType compute_type_;
   LayerPtr wte_, wpe_, ln_f_;
   std::vector<std::shared_ptr<TransformerBlock>> blocks_;

@@ -29,6 +29,7 @@ at::Tensor cast_if_defined(const at::Tensor& tensor, at::ScalarType type) {
 }
 
 Factor factor(const at::Tensor& parameter, const at::Tensor& working, at::ScalarType type) {
+  if (!parameter.defined()) return {};
   const bool kept = working.defined() && working.scalar_type() == type;
   return {parameter, kept ? working : parameter.detach().to(type)};
 }
@@ -72,7 +73,7 @@ LayerPtr norm_layer(std::int64_t width) {
 }
 
 at::Tensor apply_linear(const Layer& layer, const at::Tensor& x, at::ScalarType compute_type) {
-  if (compute_type == at::kBFloat16 && layer.bias.defined()) {
+  if (compute_type != at::kFloat) {
     const at::Tensor y =
         linear(as_rows(x.to(compute_type)), layer.weight_as(compute_type), layer.bias_as(compute_type));
     return y.view(with_last(x, y.size(-1)));
@@ -101,7 +102,7 @@ at::Tensor Residual::sum() const {
 }
 
 at::Tensor apply_add_norm(const Layer& layer, Residual& residual, at::ScalarType compute_type) {
-  if (compute_type != at::kBFloat16) {
+  if (compute_type == at::kFloat) {
     residual = {residual.sum(), {}, {}};
     return apply_norm(layer, residual.stream);
   }
@@ -116,7 +117,7 @@ at::Tensor apply_add_norm(const Layer& layer, Residual& residual, at::ScalarType
 
 at::Tensor apply_gelu_network(const Layer& in, const Layer& out, const at::Tensor& x,
                               at::ScalarType compute_type) {
-  if (compute_type != at::kBFloat16) {
+  if (compute_type == at::kFloat) {
     return apply_linear(out, at::gelu(apply_linear(in, x, compute_type), "tanh"), compute_type);
   }
   return gelu_network(as_rows(x), in.weight_as(compute_type), in.bias_as(compute_type),

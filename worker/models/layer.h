@@ -48,8 +48,8 @@ LayerPtr uniform_layer(at::IntArrayRef shape, double gain, const at::Generator& 
 // Weight one, bias zero.
 LayerPtr norm_layer(std::int64_t width);
 
-// x W' + b with operands in compute_type; [..., in] → [..., out].  In bfloat16
-// as one operation (ops/linear.h).
+// x W' + b with operands in compute_type; [..., in] → [..., out].  In a
+// shorter type as one operation (ops/linear.h).
 at::Tensor apply_linear(const Layer& layer, const at::Tensor& x, at::ScalarType compute_type);
 
 // 3×3 convolution, stride 1, same size, with operands in compute_type:

@@ -11,7 +11,9 @@
 #include "models/classifier.h"
 #include "models/clip.h"
 #include "models/gpt.h"
+#include "models/hugging_face.h"
 #include "models/layer.h"
+#include "models/llama.h"
 #include "torch_error.h"
 
 namespace bulkhead {
@@ -38,29 +40,74 @@ std::int64_t nearest_heads(std::int64_t width, std::int64_t wanted) {
 Status check_transformer(const ModelConfig& config) {
   if (auto heads = require_positive("model.heads", config.heads); !heads) return heads;
   if (auto context = require_positive("model.context", config.context); !context) return context;
-  if (config.width % config.heads == 0) return ok_status();
+  if (config.head_dim > 0 || config.width % config.heads == 0) return ok_status();
   return Error{ErrorCode::kMismatch, "model.heads: " + std::to_string(config.heads) +
                                          " does not divide model.width " + std::to_string(config.width) +
                                          "; " + std::to_string(nearest_heads(config.width, config.heads)) +
                                          " does"};
 }
 
-Result<Model> make_gpt(const ModelConfig& config, const DatasetFacts& facts, std::int64_t seed,
-                       at::ScalarType compute_type) {
+template <class Network>
+Model language_model(std::shared_ptr<Network> network, const DatasetFacts& facts) {
   const bool masked = facts.kind == DataKind::kRows;
-  if (facts.kind != DataKind::kText && !masked) return misfit(config, "text or rows", facts);
-  if (auto fits = check_transformer(config); !fits) return fits.error();
-  auto gpt = std::make_shared<Gpt>(config, facts.vocabulary, seed, compute_type);
   Model model;
-  model.module = gpt;
-  model.forward = [gpt, masked](const TensorBatch& batch) {
+  model.module = network;
+  model.forward = [network, masked](const TensorBatch& batch) {
     const at::Tensor& labels = tensor_named(batch, "labels");
-    return gpt->losses(tensor_named(batch, "input_ids"), labels,
-                       masked ? counted_labels(labels) : labels.numel());
+    return network->losses(tensor_named(batch, "input_ids"), labels,
+                           masked ? counted_labels(labels) : labels.numel());
   };
-  model.sample = [gpt, start = facts.start_token](std::int64_t tokens, std::uint64_t sample_seed) {
-    return gpt->sample(start, tokens, sample_seed, kTemperature);
+  model.sample = [network, start = facts.start_token, vocabulary = facts.vocabulary](std::int64_t tokens,
+                                                                                     std::uint64_t seed) {
+    return network->sample({.start = start,
+                            .count = tokens,
+                            .vocabulary = vocabulary,
+                            .seed = seed,
+                            .temperature = kTemperature});
   };
+  return model;
+}
+
+Result<Model> make_gpt(const hugging_face::Outline& outline, const DatasetFacts& facts, std::int64_t seed,
+                       at::ScalarType compute_type) {
+  ModelConfig config = outline.config;
+  config.context = outline.positions;  // each has an embedding, used or not
+  return language_model(std::make_shared<Gpt>(config, outline.vocabulary, seed, compute_type), facts);
+}
+
+Result<Model> make_llama(const hugging_face::Outline& outline, const DatasetFacts& facts, std::int64_t seed,
+                         at::ScalarType compute_type) {
+  const Result<ModelConfig> config = resolve_llama(outline.config);
+  if (!config) return config.error();
+  const std::string where = config->from.empty()
+                                ? "model.rope_scaling"
+                                : "model.from: " + config->from + "/config.json: rope_scaling";
+  const Result<RopeTables> rope =
+      rope_tables(config->head_dim, config->context, config->rope_theta, config->rope_scaling, where);
+  if (!rope) return rope.error();
+  return language_model(std::make_shared<Llama>(*config, *rope, outline.vocabulary, seed, compute_type),
+                        facts);
+}
+
+// gpt and llama: of the sizes in the run file, or those of a folder, with its weights.
+Result<Model> make_language_model(const ModelConfig& config, const DatasetFacts& facts, std::int64_t seed,
+                                  at::ScalarType compute_type) {
+  if (facts.kind != DataKind::kText && facts.kind != DataKind::kRows)
+    return misfit(config, "text or rows", facts);
+  Result<hugging_face::Outline> outline = hugging_face::Outline{config, facts.vocabulary, config.context};
+  if (!config.from.empty()) outline = hugging_face::read_outline(config);
+  if (!outline) return outline.error();
+  if (outline->vocabulary < facts.vocabulary) {
+    return Error{ErrorCode::kMismatch, "model.from: " + config.from + " has " +
+                                           std::to_string(outline->vocabulary) + " token ids, the data has " +
+                                           std::to_string(facts.vocabulary)};
+  }
+  if (auto fits = check_transformer(outline->config); !fits) return fits.error();
+  Result<Model> model = config.type == "gpt" ? make_gpt(*outline, facts, seed, compute_type)
+                                             : make_llama(*outline, facts, seed, compute_type);
+  if (!model || config.from.empty()) return model;
+  if (Status loaded = hugging_face::load_parameters(outline->config, named_parameters(*model)); !loaded)
+    return loaded.error();
   return model;
 }
 
@@ -115,11 +162,13 @@ Result<Model> make_checked(const ModelConfig& config, const DatasetFacts& facts,
                            at::ScalarType compute_type) {
   if (auto width = require_positive("model.width", config.width); !width) return width.error();
   if (auto layers = require_positive("model.layers", config.layers); !layers) return layers.error();
-  if (config.type == "gpt") return make_gpt(config, facts, seed, compute_type);
+  if (config.type == "gpt" || config.type == "llama")
+    return make_language_model(config, facts, seed, compute_type);
   if (config.type == "mlp") return make_mlp(config, facts, seed, compute_type);
   if (config.type == "cnn") return make_cnn(config, facts, seed, compute_type);
   if (config.type == "clip") return make_clip(config, facts, seed, compute_type);
-  return Error{ErrorCode::kMismatch, "model.type: '" + config.type + "' is none of gpt, mlp, cnn, clip"};
+  return Error{ErrorCode::kMismatch,
+               "model.type: '" + config.type + "' is none of gpt, llama, mlp, cnn, clip"};
 }
 
 // With the names they have in the module.
@@ -168,7 +217,7 @@ std::vector<NamedTensor> named_parameters(const Model& model) {
 
 Result<Model> make_model(const ModelConfig& config, const DatasetFacts& facts, std::int64_t seed,
                          at::ScalarType compute_type) {
-  CHECK(compute_type == at::kFloat || compute_type == at::kBFloat16);
+  CHECK(compute_type == at::kFloat || compute_type == at::kBFloat16 || compute_type == at::kHalf);
   // A model larger than memory is the world's failure, which torch throws.
   return catching("model: building " + config.type, ErrorCode::kFailed,
                   [&] { return make_checked(config, facts, seed, compute_type); });

@@ -33,7 +33,7 @@ struct Model {
   // Takes a batch that fits the data (check_batch), on the module's device.
   std::function<Losses(const TensorBatch&)> forward;
 
-  // gpt: that many token ids, one after the other at temperature 0.8, beginning
+  // gpt, llama: that many token ids, one after the other at temperature 0.8, beginning
   // after DatasetFacts::start_token; empty for other models.  The same seed and
   // parameters give the same tokens.  Leaves the module's mode as it was.
   std::function<std::vector<std::int64_t>(std::int64_t tokens, std::uint64_t seed)> sample;
@@ -47,9 +47,10 @@ std::vector<NamedTensor> named_parameters(const Model& model);
 // changes a parameter must write its copy (Optimizer does).  Once a model.
 std::vector<NamedTensor> make_working_copies(const Model& model, at::ScalarType type);
 
-// Builds and initialises a model.  compute_type is kFloat, or kBFloat16 for
-// mixed precision: matrix products in bfloat16 from float32 parameters,
-// normalisation, residual stream and loss in float32.  Fails where the model
+// Builds and initialises a model, from config.from where it says so
+// (hugging_face.h).  compute_type is kFloat, or kBFloat16 or kHalf for mixed
+// precision: matrix products in that type from float32 parameters, normalisation,
+// residual stream and loss in float32.  Fails where the model
 // does not fit the data or its own numbers do not fit together, naming the key.
 Result<Model> make_model(const ModelConfig& config, const DatasetFacts& facts, std::int64_t seed,
                          at::ScalarType compute_type);

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "models/recompute.h"
 #include "protocol/result.h"
 
 namespace bulkhead {
@@ -47,6 +48,14 @@ std::vector<std::shared_ptr<TransformerBlock>> make_blocks(const ModelConfig& co
         stack.register_module(std::to_string(i), std::make_shared<TransformerBlock>(config, generator)));
   }
   return blocks;
+}
+
+void run_blocks(const std::vector<std::shared_ptr<TransformerBlock>>& blocks, Residual& residual,
+                at::ScalarType type, bool recompute) {
+  for (const auto& block : blocks) {
+    const auto run = [block, type](Residual& through) { block->forward(through, type); };
+    recompute ? recomputed(residual, run) : run(residual);
+  }
 }
 
 }  // namespace bulkhead

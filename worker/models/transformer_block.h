@@ -38,4 +38,9 @@ std::vector<std::shared_ptr<TransformerBlock>> make_blocks(const ModelConfig& co
                                                            const at::Generator& generator,
                                                            torch::nn::Module& stack);
 
+// All of them, one after the other; each is computed again in backward where
+// `recompute` (recompute.h).
+void run_blocks(const std::vector<std::shared_ptr<TransformerBlock>>& blocks, Residual& residual,
+                at::ScalarType type, bool recompute);
+
 }  // namespace bulkhead

@@ -1,5 +1,7 @@
 #include "ops/linear.h"
 
+#include <optional>
+
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/gelu_backward.h>
 #include <ATen/ops/linear.h>
@@ -64,18 +66,20 @@ struct BiasGradient : Function<BiasGradient> {
 
 struct Linear : Function<Linear> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& bias, const at::Tensor& working_weight,
+                            const std::optional<at::Tensor>& bias, const at::Tensor& working_weight,
                             const at::Tensor& working_bias) {
-    context->save_for_backward({x, weight, bias, working_weight});
-    return have_kernels(x, working_weight) ? kernels::product(x, working_weight, working_bias)
-                                           : at::linear(x, working_weight, working_bias);
+    context->save_for_backward({x, weight, bias.value_or(at::Tensor()), working_weight});
+    const at::Tensor added = bias ? working_bias : at::Tensor();
+    return have_kernels(x, working_weight) ? kernels::product(x, working_weight, added)
+                                           : at::linear(x, working_weight, added);
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor gradient = gradients[0].contiguous();
     return {input_gradient(gradient, saved[3]), weight_gradient(saved[1], gradient, saved[0]),
-            bias_gradient(saved[2], gradient), at::Tensor(), at::Tensor()};
+            saved[2].defined() ? bias_gradient(saved[2], gradient) : at::Tensor(), at::Tensor(),
+            at::Tensor()};
   }
 };
 
@@ -135,7 +139,9 @@ at::Tensor with_bias_gradient(const at::Tensor& x, const at::Tensor& bias) {
 }
 
 at::Tensor linear(const at::Tensor& x, const Factor& weight, const Factor& bias) {
-  return Linear::apply(x, weight.parameter, bias.parameter, weight.working, bias.working);
+  const bool has_bias = bias.parameter.defined();
+  return Linear::apply(x, weight.parameter, has_bias ? std::optional(bias.parameter) : std::nullopt,
+                       weight.working, has_bias ? bias.working : weight.working);
 }
 
 at::Tensor gelu_network(const at::Tensor& x, const Factor& weight_in, const Factor& bias_in,

@@ -26,8 +26,8 @@ inline Factor left_out(const Factor& bias) { return {bias.parameter.detach(), bi
 // [..., columns].
 at::Tensor with_bias_gradient(const at::Tensor& x, const at::Tensor& bias);
 
-// x [rows,in], weight [out,in], bias [out]: x weight' + bias, [rows,out] in the
-// type of x.
+// x [rows,in], weight [out,in], bias [out] or both of its tensors undefined:
+// x weight' + bias, [rows,out] in the type of x.
 at::Tensor linear(const at::Tensor& x, const Factor& weight, const Factor& bias);
 
 // GELU in its tanh form between two linears: x [rows,in], weights [inner,in] and

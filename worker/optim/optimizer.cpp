@@ -24,6 +24,9 @@ namespace {
 // As torch.nn.utils.clip_grad_norm_.
 constexpr double kClipEpsilon = 1e-6;
 
+constexpr const char* kStepName = "step";
+constexpr const char* kSecondName = "exp_avg_sq.";
+
 std::vector<at::Tensor> gradients_of(const std::vector<at::Tensor>& parameters) {
   std::vector<at::Tensor> gradients;
   gradients.reserve(parameters.size());
@@ -41,13 +44,12 @@ std::string shape_of(const at::Tensor& tensor) {
   return text + "]";
 }
 
-Status check_fits(const NamedTensor& mine, const at::Tensor* other) {
-  if (other == nullptr) {
-    return Error{ErrorCode::kMismatch, "the optimizer state has no tensor " + mine.name};
-  }
-  if (other->sizes() != mine.value.sizes() || other->scalar_type() != mine.value.scalar_type()) {
-    return Error{ErrorCode::kMismatch, "the optimizer state's " + mine.name + " is " + shape_of(*other) +
-                                           ", but this model needs " + shape_of(mine.value)};
+// `mine`: what a tensor of the state must be like.
+Status check_fits(const std::string& name, const at::Tensor& mine, const at::Tensor* other) {
+  if (other == nullptr) return Error{ErrorCode::kMismatch, "the optimizer state has no tensor " + name};
+  if (other->sizes() != mine.sizes() || other->scalar_type() != mine.scalar_type()) {
+    return Error{ErrorCode::kMismatch, "the optimizer state's " + name + " is " + shape_of(*other) +
+                                           ", but this model needs " + shape_of(mine)};
   }
   return ok_status();
 }
@@ -55,23 +57,27 @@ Status check_fits(const NamedTensor& mine, const at::Tensor* other) {
 }  // namespace
 
 Optimizer::Optimizer(const std::vector<NamedTensor>& parameters, OptimizerConfig config,
-                     const std::vector<NamedTensor>& copies)
+                     const std::vector<NamedTensor>& copies, const RankPlace& place)
     : config_(std::move(config)) {
   CHECK(config_.type == "adamw" || config_.type == "sgd", config_.type);
   const c10::NoGradGuard no_grad;
   decayed_.weight_decay = config_.weight_decay;
   for (const NamedTensor& parameter : parameters) {
+    if (parameter.value.requires_grad()) parameters_.push_back(parameter.value);
+  }
+  CHECK(!parameters_.empty());
+  if (config_.sharded && place.ranks > 1) shares_.emplace(parameters_, place);
+  step_ = at::zeros({}, parameters_[0].options().dtype(at::kFloat).requires_grad(false));
+  std::size_t place_of = 0;
+  for (const NamedTensor& parameter : parameters) {
     if (!parameter.value.requires_grad()) continue;
-    if (!step_.defined()) step_ = at::zeros({}, parameter.value.options().dtype(at::kFloat));
-    parameters_.push_back(parameter.value);
-    add(parameter.value.dim() >= 2 ? decayed_ : undecayed_, parameter);
+    add(parameter.value.dim() >= 2 ? decayed_ : undecayed_, parameter, place_of++);
     if (const at::Tensor* copy = find_tensor(copies, parameter.name)) {
       copied_.push_back(parameter.value.detach());
       copies_.push_back(*copy);
     }
   }
-  CHECK(!parameters_.empty());
-  if (config_.type == "adamw") fuse();
+  if (config_.type == "adamw" && !shares_) fuse();
 }
 
 // Where all of it is float32 on a GPU that has kernels.
@@ -96,15 +102,32 @@ void Optimizer::fuse() {
   fused_.emplace(std::move(items));
 }
 
-void Optimizer::add(Group& group, const NamedTensor& parameter) {
+void Optimizer::add(Group& group, const NamedTensor& parameter, std::size_t place) {
+  const Share share = shares_ ? shares_->own()[place] : Share{0, parameter.value.numel()};
+  group.places.push_back(place);
   group.names.push_back(parameter.name);
   group.parameters.push_back(parameter.value);
-  if (config_.type == "adamw" || config_.momentum != 0)
-    group.first.push_back(at::zeros_like(parameter.value));
+  group.shares.push_back(share);
+  const at::Tensor own =
+      shares_ ? parameter.value.detach().view(-1).narrow(0, share.begin, share.count) : parameter.value;
+  group.own.push_back(own);
+  if (config_.type == "adamw" || config_.momentum != 0) group.first.push_back(at::zeros_like(own));
   if (config_.type == "adamw") {
-    group.second.push_back(at::zeros_like(parameter.value));
+    group.second.push_back(at::zeros_like(own));
     group.steps.push_back(step_);
   }
+}
+
+std::vector<at::Tensor> Optimizer::own_gradients(const Group& group) const {
+  std::vector<at::Tensor> gradients = gradients_of(group.parameters);
+  for (std::size_t i = 0; shares_ && i < gradients.size(); ++i)
+    gradients[i] = gradients[i].reshape(-1).narrow(0, group.shares[i].begin, group.shares[i].count);
+  return gradients;
+}
+
+void Optimizer::scale_gradients(double factor) {
+  const c10::NoGradGuard no_grad;
+  at::_foreach_mul_(gradients_of(parameters_), factor);
 }
 
 double Optimizer::clip_grad_norm(double max_norm) {
@@ -128,8 +151,14 @@ Status Optimizer::step(double lr) {
       if (group->parameters.empty()) continue;
       config_.type == "adamw" ? step_adamw(*group, lr) : step_sgd(*group, lr);
     }
-    refresh_copies();
+    if (!shares_) refresh_copies();
   });
+}
+
+Status Optimizer::exchange(Communicator& communicator) {
+  if (!shares_) return ok_status();
+  if (Status done = shares_->exchange(communicator); !done) return done;
+  return catching("the optimizer step", ErrorCode::kFailed, [&] { refresh_copies(); });
 }
 
 Result<at::Tensor> Optimizer::clip_and_step(double lr, double max_norm) {
@@ -162,15 +191,15 @@ void Optimizer::refresh_copies() {
 }
 
 void Optimizer::step_adamw(Group& group, double lr) {
-  at::_fused_adamw_(group.parameters, gradients_of(group.parameters), group.first, group.second,
+  at::_fused_adamw_(group.own, own_gradients(group), group.first, group.second,
                     /*max_exp_avg_sqs=*/{}, group.steps, lr, config_.beta1, config_.beta2, group.weight_decay,
                     config_.eps, /*amsgrad=*/false, /*maximize=*/false);
 }
 
 void Optimizer::step_sgd(Group& group, double lr) {
   // Momentum starts at zero, so the first step needs no case of its own.
-  at::_fused_sgd_(group.parameters, gradients_of(group.parameters), group.first, group.weight_decay,
-                  config_.momentum, lr, /*dampening=*/0, /*nesterov=*/false, /*maximize=*/false,
+  at::_fused_sgd_(group.own, own_gradients(group), group.first, group.weight_decay, config_.momentum, lr,
+                  /*dampening=*/0, /*nesterov=*/false, /*maximize=*/false,
                   /*is_first_step=*/false);
 }
 
@@ -187,35 +216,69 @@ void Optimizer::forget(const std::vector<std::string>& parameters) {
 
 std::int64_t Optimizer::steps() const { return steps_; }
 
-std::vector<NamedTensor> Optimizer::state() const {
-  std::vector<NamedTensor> state{{"step", at::scalar_tensor(steps_, at::kLong)}};
+void Optimizer::for_each_moment(const std::function<void(const Moment&)>& visit) const {
   const std::string first = config_.type == "adamw" ? "exp_avg." : "momentum.";
   for (const Group* group : {&decayed_, &undecayed_}) {
     for (std::size_t i = 0; i < group->names.size(); ++i) {
-      if (!group->first.empty()) state.push_back({first + group->names[i], group->first[i]});
-      if (!group->second.empty()) state.push_back({"exp_avg_sq." + group->names[i], group->second[i]});
+      const auto place = [&](const at::Tensor& value, const std::string& prefix, bool is_second) {
+        visit({prefix + group->names[i], value, group, i, group->places[i], is_second});
+      };
+      if (!group->first.empty()) place(group->first[i], first, false);
+      if (!group->second.empty()) place(group->second[i], kSecondName, true);
     }
   }
+}
+
+std::vector<NamedTensor> Optimizer::state() const {
+  CHECK(!shares_);
+  std::vector<NamedTensor> state{{kStepName, at::scalar_tensor(steps_, at::kLong)}};
+  for_each_moment([&](const Moment& moment) { state.push_back({moment.name, moment.value}); });
   return state;
 }
 
-Status Optimizer::load_state(const std::vector<NamedTensor>& state) {
-  const std::vector<NamedTensor> mine = this->state();
-  for (const NamedTensor& tensor : mine) {
-    if (auto fits = check_fits(tensor, find_tensor(state, tensor.name)); !fits) return fits;
+Result<std::vector<NamedTensor>> Optimizer::whole_state(Communicator& communicator) const {
+  if (!shares_) return state();
+  std::vector<NamedTensor> whole{{kStepName, at::scalar_tensor(steps_, at::kLong)}};
+  for (const bool second : {false, true}) {
+    at::Tensor buffer = shares_->empty_buffer();
+    for_each_moment([&](const Moment& moment) {
+      if (moment.is_second != second) return;
+      const Share& share = moment.group->shares[moment.index];
+      shares_->view(buffer, moment.place).view(-1).narrow(0, share.begin, share.count).copy_(moment.value);
+    });
+    if (Status done = shares_->exchange(buffer, communicator); !done) return done.error();
+    buffer = buffer.to(at::kCPU);
+    for_each_moment([&](const Moment& moment) {
+      if (moment.is_second == second) whole.push_back({moment.name, shares_->view(buffer, moment.place)});
+    });
   }
+  return whole;
+}
+
+Status Optimizer::load_state(const std::vector<NamedTensor>& state) {
+  std::vector<std::string> known{kStepName};
+  Status fits = check_fits(kStepName, at::scalar_tensor(steps_, at::kLong), find_tensor(state, kStepName));
+  for_each_moment([&](const Moment& moment) {
+    known.push_back(moment.name);
+    if (fits)
+      fits = check_fits(moment.name, moment.group->parameters[moment.index], find_tensor(state, moment.name));
+  });
+  if (!fits) return fits;
   for (const NamedTensor& tensor : state) {
-    if (find_tensor(mine, tensor.name) == nullptr) {
+    if (std::find(known.begin(), known.end(), tensor.name) == known.end()) {
       return Error{ErrorCode::kMismatch,
                    "the optimizer state has a tensor that this run does not know: " + tensor.name};
     }
   }
   return catching("loading the optimizer state", ErrorCode::kFailed, [&] {
     const c10::NoGradGuard no_grad;
-    for (const NamedTensor& tensor : mine) {
-      if (tensor.name != "step") tensor.value.copy_(tensor_named(state, tensor.name));
-    }
-    steps_ = tensor_named(state, "step").item<std::int64_t>();
+    for_each_moment([&](const Moment& moment) {
+      const at::Tensor& saved = tensor_named(state, moment.name);
+      const Share& share = moment.group->shares[moment.index];
+      at::Tensor value = moment.value;
+      value.copy_(shares_ ? saved.reshape(-1).narrow(0, share.begin, share.count) : saved);
+    });
+    steps_ = tensor_named(state, kStepName).item<std::int64_t>();
     step_.fill_(static_cast<double>(steps_));
   });
 }

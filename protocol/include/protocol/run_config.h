@@ -20,11 +20,23 @@ namespace bulkhead {
 using Value = nlohmann::json;
 
 struct ModelConfig {
-  std::string type = "gpt";    // gpt | mlp | cnn | clip
-  std::int64_t layers = 6;     // gpt, clip: blocks (of text); mlp: hidden layers
-  std::int64_t heads = 6;      // gpt, clip
-  std::int64_t width = 384;    // gpt, clip: embedding; mlp: hidden units; cnn: channels of the first layer
-  std::int64_t context = 256;  // gpt, clip: tokens per sample
+  std::string type = "gpt";  // gpt | llama | mlp | cnn | clip
+  std::int64_t layers = 6;   // gpt, llama, clip: blocks (of text); mlp: hidden layers
+  std::int64_t heads = 6;    // gpt, llama, clip
+  std::int64_t width =
+      384;  // gpt, llama, clip: embedding; mlp: hidden units; cnn: channels of the first layer
+  std::int64_t context = 256;  // gpt, llama, clip: tokens per sample
+  // llama
+  std::int64_t kv_heads = 0;             // of keys and values; 0 = heads
+  std::int64_t head_dim = 0;             // 0 = width / heads
+  std::int64_t mlp_width = 0;            // inner units of SwiGLU; 0 = 8/3 of width, up to a multiple of 64
+  double rope_theta = 10000.0;           // base of the rotary frequencies
+  Value rope_scaling = Value::object();  // {} or Hugging Face's rope_scaling of type llama3 or linear
+  double norm_eps = 1.0e-5;
+  bool tied = false;                      // the head is the token embedding
+  bool qkv_bias = false;                  // as Qwen2
+  std::string from{};                     // gpt, llama: folder of config.json and safetensors, absolute
+  bool activation_checkpointing = false;  // gpt, llama, clip: blocks are recomputed in backward
 
   static void visit(auto& self, auto&& field) {
     field("type", self.type);
@@ -32,6 +44,16 @@ struct ModelConfig {
     field("heads", self.heads);
     field("width", self.width);
     field("context", self.context);
+    field("kv_heads", self.kv_heads);
+    field("head_dim", self.head_dim);
+    field("mlp_width", self.mlp_width);
+    field("rope_theta", self.rope_theta);
+    field("rope_scaling", self.rope_scaling);
+    field("norm_eps", self.norm_eps);
+    field("tied", self.tied);
+    field("qkv_bias", self.qkv_bias);
+    field("from", self.from);
+    field("activation_checkpointing", self.activation_checkpointing);
   }
 };
 
@@ -70,6 +92,7 @@ struct OptimizerConfig {
   double eps = 1.0e-8;
   double momentum = 0.9;   // sgd
   double grad_clip = 1.0;  // largest total gradient norm; 0 = no clipping
+  bool sharded = false;    // adamw: each rank keeps the moments of its share of the parameters
 
   static void visit(auto& self, auto&& field) {
     field("type", self.type);
@@ -80,6 +103,7 @@ struct OptimizerConfig {
     field("eps", self.eps);
     field("momentum", self.momentum);
     field("grad_clip", self.grad_clip);
+    field("sharded", self.sharded);
   }
 };
 
@@ -98,14 +122,14 @@ struct ScheduleConfig {
 struct TrainConfig {
   std::int64_t max_steps = 0;      // optimizer steps; 0 = by epochs alone
   std::int64_t max_epochs = 0;     // 0 = by steps alone; one of the two is > 0
-  std::string precision = "fp32";  // fp32 | bf16
+  std::string precision = "fp32";  // fp32 | bf16 | fp16
   std::int64_t accumulate = 1;     // micro-batches per optimizer step
   std::int64_t seed = 1;
   std::int64_t validate_every = 0;    // steps; 0 = at each epoch's end
   std::int64_t validate_batches = 0;  // batches per rank in one validation; 0 = all
   std::int64_t log_every = 10;
   bool test = false;               // a test after training: needs test data
-  std::int64_t sample_tokens = 0;  // gpt: tokens of text written by the model at train end
+  std::int64_t sample_tokens = 0;  // gpt, llama: tokens of text written by the model at train end
   bool deterministic = true;
   std::string device = "cpu";  // cpu | cuda
 

@@ -213,7 +213,7 @@ TEST_F(RunFolder, SumsUpWithEveryFieldInOrder) {
   summary.steps = 7;
   summary.final_loss = 1.5;
   summary.validation = {{"loss", 2.0}};
-  summary.ranks = {{0, 42, 1, 0}, {1, 43, 1, -9}};
+  summary.ranks = {{0, 42, 1, 0, 300'000'000}, {1, 43, 1, -9, {}}};
   summary.batches = {14, 0, 0, 1, 1};
   PluginSummary plugin;
   plugin.name = "early";
@@ -233,7 +233,9 @@ TEST_F(RunFolder, SumsUpWithEveryFieldInOrder) {
                                             "resumed_from", "final_loss", "validation", "test",
                                             "params_sha256", "seconds", "step_ms", "tokens_per_second",
                                             "ranks", "batches", "plugins", "plugin_overhead"}));
-  EXPECT_EQ(one_line(json["ranks"][1]), R"({"rank":1,"pid":43,"restarts":1,"exit":-9})");
+  EXPECT_EQ(one_line(json["ranks"][1]),
+            R"({"rank":1,"pid":43,"restarts":1,"exit":-9,"peak_memory_bytes":null})");
+  EXPECT_EQ(json["ranks"][0]["peak_memory_bytes"], 300'000'000);
   EXPECT_EQ(one_line(json["batches"]),
             R"({"trained":14,"lost":0,"duplicated":0,"skipped":1,"dead_lettered":1})");
   EXPECT_EQ(

@@ -272,6 +272,24 @@ TEST_F(GoodRunFile, WritesNumbersThatAYaml11ParserTakesForNumbers) {
   EXPECT_NE(run->resolved_yaml.find("lr: 1.0e-08\n"), std::string::npos) << run->resolved_yaml;
 }
 
+TEST_F(GoodRunFile, OfAFolderOfWeightsHasNoSizesOfItsOwn) {
+  std::ofstream(folder() / "data" / "config.json") << "{}";
+  const auto run = read(right("model: {type: llama, from: data, context: 32}"));
+  ASSERT_TRUE(run.ok()) << run.error().message;
+  EXPECT_EQ(run->config.model.from, (folder() / "data").string());
+  EXPECT_EQ(run->resolved_yaml.find("layers:"), std::string::npos) << run->resolved_yaml;
+  const auto again = read(run->resolved_yaml);
+  ASSERT_TRUE(again.ok()) << again.error().message;
+  EXPECT_EQ(again->config.model.from, run->config.model.from);
+  EXPECT_EQ(again->config.model.context, 32);
+  const auto scaled = read(right("model: {type: llama, rope_scaling: {rope_type: linear, factor: 2}}"));
+  ASSERT_TRUE(scaled.ok()) << scaled.error().message;
+  EXPECT_EQ(scaled->config.model.rope_scaling, (Value{{"rope_type", "linear"}, {"factor", 2}}));
+  const auto same = read(scaled->resolved_yaml);
+  ASSERT_TRUE(same.ok()) << same.error().message;
+  EXPECT_EQ(same->config.model.rope_scaling, scaled->config.model.rope_scaling);
+}
+
 TEST(RunFileReadme, HasTheKeyTableOfTheSchema) {
   std::ifstream in(BULKHEAD_SOURCE_DIR "/coordinator/README.md");
   const std::string page(std::istreambuf_iterator<char>(in), {});

@@ -12,7 +12,7 @@ TEST(DeviceNumbers, AreReadOnceInOrder) {
   numbers.add(at::scalar_tensor(7, at::kLong));
   EXPECT_EQ(numbers.read(), (std::vector<double>{1.5, 7}));
   EXPECT_TRUE(numbers.read().empty());
-  EXPECT_FALSE(peak_memory(at::kCPU).has_value());
+  EXPECT_GT(peak_memory(at::kCPU), std::int64_t{1} << 20);
 }
 
 }  // namespace

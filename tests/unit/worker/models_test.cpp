@@ -260,7 +260,7 @@ TEST(Models, AreRefusedWhereTheirNumbersDoNotFit) {
   config.width = std::int64_t{1} << 40;
   EXPECT_NE(failure(config, shakespeare()).find("model: building gpt failed"), std::string::npos);
   config.type = "gtp";
-  EXPECT_EQ(failure(config, shakespeare()), "model.type: 'gtp' is none of gpt, mlp, cnn, clip");
+  EXPECT_EQ(failure(config, shakespeare()), "model.type: 'gtp' is none of gpt, llama, mlp, cnn, clip");
 }
 
 TEST(MaskedLoss, IsTheMeanOverTheLabelsThatAreLearned) {

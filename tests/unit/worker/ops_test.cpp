@@ -1,4 +1,5 @@
 // On the CPU: the reference of what the kernels do on a GPU.
+#include "unit/worker/llama_op_checks.h"
 #include "unit/worker/op_checks.h"
 
 namespace bulkhead::testing {
