@@ -3,6 +3,7 @@
 #include "protocol/result.h"
 
 namespace bulkhead {
+
 Gpt::Gpt(const ModelConfig& config, std::int64_t vocabulary, std::int64_t seed, at::ScalarType compute_type)
     : context_(config.context), recompute_(config.activation_checkpointing), compute_type_(compute_type) {
   CHECK(config.heads >= 1 && config.width % config.heads == 0);
