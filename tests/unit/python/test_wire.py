@@ -17,7 +17,7 @@ WRITTEN = ("ask", "configured", "heartbeat", "hello", "load_failed", "loaded", "
 NOT_READ = {  # what only the coordinator needs of a plugin's entry in the run file
     f"load.config.{name}"
     for name in ("scope", "prefetch", "deadline_seconds", "deadline_given", "on_failure", "on_poison", "check_finite",
-                 "limits", "affinity", "transport", "python")
+                 "limits", "affinity", "transport", "standby", "python")
 }  # fmt: skip
 
 
