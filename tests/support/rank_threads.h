@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <future>
 #include <memory>
@@ -16,6 +17,11 @@
 namespace bulkhead::testing {
 
 inline constexpr std::chrono::milliseconds kMeetTimeout{30'000};
+
+// c10d's flight recorder is one for the process and takes it for granted that a
+// process is one rank: as threads they run into each other in it.
+inline const bool kNoFlightRecorder =
+    ::setenv("TORCH_FR_BUFFER_SIZE", "0", 1) == 0 && ::setenv("TORCH_NCCL_TRACE_BUFFER_SIZE", "0", 1) == 0;
 
 // A gloo communicator for `rank`, or a failed test and null.
 inline std::unique_ptr<Communicator> meet(WorkerId rank, std::int64_t world_size, const Rendezvous& hosted,

@@ -124,7 +124,7 @@ TEST(PluginStream, TakesFromCollateABatchOfAnyLengthAndFallsBackToTheSamples) {
   }
 }
 
-TEST(PluginStream, AsksForTheShapeOfTheLastGoodBatchUnlessLengthsVary) {
+TEST(PluginStream, AsksForTheShapeThatAnInputOfThisShapeGaveUnlessLengthsVary) {
   for (const bool vary : {false, true}) {
     StreamOptions options;
     options.lengths_vary = vary;
@@ -132,10 +132,10 @@ TEST(PluginStream, AsksForTheShapeOfTheLastGoodBatchUnlessLengthsVary) {
     probe.attach();
     probe.answer();
     for (const std::int64_t length : {3, 4}) {
-      const Seq seq = probe.submit("transform_train_batch", 0, tensors_of({{"input_ids", {2, length}}}));
+      const Seq seq = probe.submit("transform_train_batch", 0, tensors_of({{"input_ids", {2, 9}}}));
       probe.stream.want(seq);
       Reply reply;
-      reply.kept = {"input_ids"};
+      reply.batch = tensors_of({{"input_ids", {2, length}}});
       probe.answer(std::move(reply));
       const bool good = length == 3 || vary;
       EXPECT_EQ(probe.settled.at(seq.value).kind, good ? Outcome::Kind::kAnswer : Outcome::Kind::kError);
