@@ -177,7 +177,7 @@ TEST(Bulkhead, SaysWhatItCannotDoYet) {
   EXPECT_EQ(refusal({}), "say what to do: bulkhead run, plugin, hooks or schema");
   EXPECT_EQ(refusal({"status", "x"}),
             "bulkhead status is not in this version yet; there are run, plugin, hooks, schema");
-  EXPECT_EQ(refusal({"plugin"}), "say what to do: bulkhead plugin new, check or list");
+  EXPECT_EQ(refusal({"plugin"}), "say what to do: bulkhead plugin new, check, replay or list");
   EXPECT_EQ(refusal({"plugin", "chek"}), "bulkhead plugin has no \"chek\"; did you mean \"check\"?");
   EXPECT_EQ(refusal({"plugin", "list", "all"}), "bulkhead plugin list takes no \"all\"");
   EXPECT_EQ(refusal({"hooks", "--html"}), "bulkhead hooks takes --markdown or nothing, not \"--html\"");
