@@ -15,11 +15,13 @@ import side_by_side
 
 WAYS = ["segv", "abort", "kill", "exit0", "exit3", "terminate", "garbage", "hang", "stop"]
 NATIVE_ONLY = ("terminate",)
-# Hook → a step at which the run below calls it: 30 steps, 15 to an epoch, validated and saved every 10.
+# A start that hangs is found after five minutes (coordinator/README.md), so it is left to the tests.
+START, SLOW = ("__init__", "configure", "setup"), ("hang", "stop")
+# Hook → a step at which the run below calls it (-1: any): 30 steps, 15 to an epoch, validated and saved every 10.
 HOOKS = {
-    "__init__": 0, "configure": 0, "setup": 0, "on_train_start": 0, "on_epoch_start": 15, "on_step_start": 4,
+    "__init__": 0, "configure": 0, "setup": 0, "on_train_start": 0, "on_epoch_start": -1, "on_step_start": 4,
     "transform_train_batch": 5, "on_backward_end": 6, "on_substep_end": 7, "on_optimizer_step_start": 8,
-    "on_optimizer_step_end": 9, "on_step_end": 11, "should_stop": 12, "on_log": 13, "on_epoch_end": 15,
+    "on_optimizer_step_end": 9, "on_step_end": 11, "should_stop": 12, "on_log": 13, "on_epoch_end": -1,
     "on_validate_start": 10, "transform_validate_batch": 10, "on_validate_step_end": 20, "on_validate_end": 20,
     "on_save_start": 10, "state_dict": 20, "on_save_end": 20, "on_test_start": 30, "transform_test_batch": 30,
     "on_test_step_end": 30, "on_test_end": 30, "on_train_end": 30,
@@ -54,6 +56,8 @@ def cases() -> Iterator[Case]:
             if how in NATIVE_ONLY and language != "cpp":
                 continue
             for hook in HOOKS:
+                if how in SLOW and hook in START:
+                    continue
                 yield Case(how, hook, language)
 
 
